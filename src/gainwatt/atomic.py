@@ -55,6 +55,7 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file():
+                path.chmod(0o666 & ~_umask())  # libraries that write through temporary files leave them private
                 _flush(path)
         temporary.chmod(0o777 & ~_umask())
         if target.exists():

@@ -7,19 +7,24 @@ from typing import Any
 from gainwatt.errors import InputError
 
 # The wording is an interface: training, evaluation and serving ask in the same words, and results depend on them.
-_USER_TURN = (
+DEFAULT_TEMPLATE = (
     "Solve the math problem. Show the reasoning briefly. End with exactly one final line in the form "
-    "#### <answer>, then stop. Do not write another problem or dialogue after the answer.\n\nProblem: "
+    "#### <answer>, then stop. Do not write another problem or dialogue after the answer.\n\nProblem: {question}"
 )
 
 
-def user_turn(question: str) -> str:
-    """The text of the user turn that asks `question`."""
-    return _USER_TURN + question
+def user_turn(question: str, template: str = DEFAULT_TEMPLATE) -> str:
+    """The text of the user turn that asks `question`; `{question}` in the template is replaced, nothing else."""
+    return template.replace("{question}", question)
 
 
 def chat_prompt(
-    tokenizer: Any, question: str, *, system: str | None = None, enable_thinking: bool | None = None
+    tokenizer: Any,
+    question: str,
+    template: str = DEFAULT_TEMPLATE,
+    *,
+    system: str | None = None,
+    enable_thinking: bool | None = None,
 ) -> str:
     """The whole prompt as text: `question` through the chat template of `tokenizer`, up to the assistant's turn.
 
@@ -28,22 +33,48 @@ def chat_prompt(
     template only where it is not None; templates that know no such switch ignore it. Raises InputError, naming the
     tokenizer, where it has no chat template or the template refuses the turns.
     """
-    name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+    turns = _turns(question, template, system)
+    switches = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+    return _render(tokenizer, turns, add_generation_prompt=True, **switches)
+
+
+def solved_chat(tokenizer: Any, question: str, solution: str, template: str = DEFAULT_TEMPLATE) -> str:
+    """Prompt and `solution` as text, the solution as the assistant's turn that the chat template writes.
+
+    Starts with `chat_prompt(tokenizer, question, template)`, so that the solution's tokens can be told from the
+    prompt's. Raises InputError as `chat_prompt` does, and where the template rewrites the prompt once it is answered.
+    """
+    turns = [*_turns(question, template, None), {"role": "assistant", "content": solution}]
+    text = _render(tokenizer, turns, add_generation_prompt=False)
+    if not text.startswith(chat_prompt(tokenizer, question, template)):
+        raise InputError(
+            f"the chat template of {_name(tokenizer)} writes a question differently once it is answered",
+            "set evaluate.reference_nll to false and use schemes without calibration for this model",
+        )
+    return text
+
+
+def _turns(question: str, template: str, system: str | None) -> list[dict[str, str]]:
+    turns = [] if system is None else [{"role": "system", "content": system}]
+    return [*turns, {"role": "user", "content": user_turn(question, template)}]
+
+
+def _name(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+
+
+def _render(tokenizer: Any, turns: list[dict[str, str]], **switches: Any) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
-            f"the tokenizer {name} has no chat template",
+            f"the tokenizer {_name(tokenizer)} has no chat template",
             "use the instruction-tuned checkpoint's tokenizer, or set tokenizer.chat_template before the run",
         )
     from jinja2 import TemplateError  # transformers renders templates with it
 
-    turns = [] if system is None else [{"role": "system", "content": system}]
-    turns.append({"role": "user", "content": user_turn(question)})
-    switches = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
     try:
-        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switches)
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, **switches))
     except TemplateError as error:
         raise InputError(
-            f"the chat template of {name} refused the turns: {error}",
+            f"the chat template of {_name(tokenizer)} refused the turns: {error}",
             "leave the system turn out if the template knows no system role",
         ) from error
-    return str(prompt)

@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine with Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+NAME ?= core
+STUDY ?= demo
+CORES ?= 2
+ENV := .envs/$(NAME)
+CORE := .envs/core
+BIN := $(CORE)/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: help env demo run tables figures fetch wheelhouse test lint format clean-demo
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(CORE)/installed: envs/core.txt pyproject.toml
+	@scripts/make_env.sh core "$(PYTHON)"
+
+$(CORE)/installed-dev: envs/dev.txt $(CORE)/installed
+	$(BIN)/python -m pip install --quiet --requirement envs/dev.txt
+	@touch $@
+
+env: ## make one pinned environment: make env NAME=core|vllm|tables
+	@scripts/make_env.sh "$(NAME)" "$(PYTHON)"
+
+demo: $(CORE)/installed ## run the embedded study on the CPU and show its result
+	@$(SNAKEMAKE) --quiet rules --config study=config/demo.yaml
+	@$(BIN)/python scripts/make_tables.py --study config/demo.yaml --show
+
+run: $(CORE)/installed ## run a study: make run STUDY=qwen2.5-0.5b
+	$(SNAKEMAKE) --config study=config/$(STUDY).yaml
+
+fetch: $(CORE)/installed ## bring data, model (and wheels) of a study: make fetch STUDY=qwen2.5-1.5b
+	$(SNAKEMAKE) fetch --config study=config/$(STUDY).yaml
+
+wheelhouse: ## download the wheels of an environment for machines without internet: make wheelhouse NAME=core
+	$(PYTHON) -m pip download --quiet --requirement envs/$(NAME).txt --dest .wheels/$(NAME)
+
+tables: $(CORE)/installed ## regenerate tables and figures of a study from its records; measures nothing
+	$(BIN)/python scripts/make_tables.py --study config/$(STUDY).yaml --show
+	$(BIN)/python scripts/make_figures.py --study config/$(STUDY).yaml
+
+test: $(CORE)/installed-dev ## install what the tests need and run them
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(CORE)/installed-dev ## ruff, snakefmt, snakemake --lint, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --config study=config/demo.yaml
+	$(BIN)/mypy
+
+format: $(CORE)/installed-dev ## format Python and Snakemake files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+clean-demo: ## remove the results of the embedded study
+	rm -rf results/demo

@@ -1,0 +1,39 @@
+# Does the accuracy gained by RL post-training survive 4-bit quantization, and what does each correct answer cost?
+#
+#   snakemake --cores 2 --config study=config/demo.yaml
+#
+# Targets: all (default), fetch, tables, figures.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/quantize.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/diagnose.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        LAYOUT.tables / "summary.md",
+        LAYOUT.figures / "index.json",
+
+
+rule fetch:
+    input:
+        workflow_help.fetched(STUDY, LAYOUT),
+
+
+rule tables:
+    input:
+        LAYOUT.tables / "summary.md",
+
+
+rule figures:
+    input:
+        LAYOUT.figures / "index.json",

@@ -1,0 +1,71 @@
+"""Bring the base model of a study into place and write its manifest.
+
+hub:ORG/NAME  downloads the pinned revision (safetensors, configuration and tokenizer only)
+a folder      is used where it lies; only its manifest is written
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gainwatt import cli
+from gainwatt.atomic import atomic_folder
+from gainwatt.checkpoint import write_manifest
+from gainwatt.errors import InputError
+from gainwatt.job import Job
+from gainwatt.study import BASE, DENSE, Study, hub_id, is_hub
+
+# What a checkpoint needs; pickled weights and other frameworks' copies stay away.
+_HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "LICENSE*"]
+
+
+def download(study: Study, folder: Path) -> None:
+    """Download the pinned revision of a hub model into `folder`, whole or not at all."""
+    from huggingface_hub import snapshot_download
+
+    name = hub_id(study.model.source)
+    with atomic_folder(folder) as temporary:
+        try:
+            snapshot_download(name, revision=study.model.revision, local_dir=temporary, allow_patterns=_HUB_PATTERNS)
+        except Exception as error:
+            raise InputError(
+                f"cannot download {name} at revision {study.model.revision}: {type(error).__name__}: {error}",
+                "on a machine without internet run `make fetch` on one that has it, or copy the files "
+                f"({', '.join(_HUB_PATTERNS)}) into a folder and set model.source to it",
+            ) from error
+        shutil.rmtree(temporary / ".cache", ignore_errors=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest to write (default: from the study)")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
+    args = parser.parse_args(argv)
+    study, layout = cli.study_of(args)
+    source = study.model.source
+    if source == "embedded":
+        raise InputError("the study's model is embedded: there is nothing to fetch", "run scripts/warm_start.py")
+    manifest = args.manifest or layout.manifest(BASE)
+    record = args.record or layout.record("fetch_model", BASE)
+    with Job(stage="fetch_model", cell={"variant": BASE, "source": source}, study=study, record=record) as job:
+        local = None if is_hub(source) else Path(source)
+        if local is None:
+            with job.phase("download"):
+                download(study, manifest.parent)
+        with job.phase("hash"):
+            made = write_manifest(
+                manifest,
+                variant=BASE,
+                scheme=DENSE,
+                folder=local,
+                about={"source": source, "revision": study.model.revision},
+            )
+        job.outputs["checkpoint"] = {"sha256": made.sha256, "bytes": made.weight_bytes}
+        job.metrics["weight_bytes"] = made.weight_bytes
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

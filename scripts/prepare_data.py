@@ -1,0 +1,126 @@
+"""Write the study's questions as JSON lines: train.jsonl and test.jsonl in GSM8K format.
+
+The source is the study's data.source: a hub data set at a pinned revision, a local folder, or the generated problems
+(which also give sft.jsonl and validation.jsonl). Every item is checked: question, answer with ####, no duplicates.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gainwatt import cli
+from gainwatt.errors import InputError
+from gainwatt.gsm8k import data as gsm8k_data
+from gainwatt.gsm8k.score import gold_answer
+from gainwatt.job import Job
+from gainwatt.record import file_sha256
+from gainwatt.study import Study, hub_id, is_hub
+
+
+def embedded_rows(study: Study) -> dict[str, list[dict[str, str]]]:
+    """The generated problems of all four splits."""
+    from gainwatt.embedded import problems
+
+    sizes = study.embedded.problems
+    wanted = {
+        "sft": sizes.sft_items,
+        "train": sizes.train_items,
+        "validation": sizes.validation_items,
+        "test": sizes.test_items,
+    }
+    return {split: problems.generate(split=split, n=n, seed=sizes.seed) for split, n in wanted.items()}
+
+
+def hub_rows(study: Study) -> dict[str, list[dict[str, str]]]:
+    """Train and test items of a hub data set at its pinned revision."""
+    import datasets
+
+    name = hub_id(study.data.source)
+    try:
+        loaded = datasets.load_dataset(name, study.data.config, revision=study.data.revision)
+    except Exception as error:  # the hub client raises many kinds
+        raise InputError(
+            f"cannot read the data set {name} at revision {study.data.revision}: {type(error).__name__}: {error}",
+            "on a machine without internet run `make fetch` on one that has it and copy its HF_HOME folder here, or "
+            "put train.jsonl and test.jsonl (lines with question and answer) into a folder and set data.source to it",
+        ) from error
+    return {
+        split: [{"question": row["question"], "answer": row["answer"]} for row in loaded[split]]
+        for split in ("train", "test")
+    }
+
+
+def folder_items(study: Study) -> dict[str, list[gsm8k_data.Item]]:
+    """Train and test items of a local folder."""
+    folder = Path(study.data.source)
+    return {split: gsm8k_data.read_items(folder / f"{split}.jsonl") for split in ("train", "test")}
+
+
+def write_splits(study: Study, out: Path) -> dict[str, list[gsm8k_data.Item]]:
+    """Write every split to `out` and read it back through the checking reader."""
+    if study.data.source == "embedded":
+        splits = as_items(embedded_rows(study))
+    elif is_hub(study.data.source):
+        splits = as_items(hub_rows(study))
+    else:
+        splits = folder_items(study)
+    if study.model.source == "embedded" and "sft" not in splits:
+        generated = as_items(embedded_rows(study))  # the small model still needs something to be warm-started on
+        splits |= {split: generated[split] for split in ("sft", "validation")}
+    limits = {"train": study.data.train_limit, "test": study.data.test_limit}
+    for split, items in splits.items():
+        gsm8k_data.write_items(out / f"{split}.jsonl", items[: limits.get(split)])
+    return {split: gsm8k_data.read_items(out / f"{split}.jsonl") for split in splits}
+
+
+def as_items(splits: dict[str, list[dict[str, str]]]) -> dict[str, list[gsm8k_data.Item]]:
+    """Rows with question, answer and further text fields as items."""
+    return {
+        split: [
+            gsm8k_data.Item(
+                index=index,
+                question=row["question"],
+                solution=row["answer"],
+                gold=gold_answer(row["answer"]),
+                meta={name: value for name, value in row.items() if name not in ("question", "answer")},
+            )
+            for index, row in enumerate(rows)
+        ]
+        for split, rows in splits.items()
+    }
+
+
+def check_disjoint(splits: dict[str, list[gsm8k_data.Item]]) -> int:
+    """The number of test questions that also stand in a training split. Raises InputError if there is one."""
+    test = {item.question for item in splits["test"]}
+    for split in ("train", "sft"):
+        shared = test & {item.question for item in splits.get(split, [])}
+        if shared:
+            raise InputError(
+                f"{len(shared)} test question(s) also stand in {split}, e.g. {sorted(shared)[0][:80]!r}",
+                "remove them from one of the two: a model may not be tested on what it was trained on",
+            )
+    return len(test)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the splits (default: from the study)")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
+    args = parser.parse_args(argv)
+    study, layout = cli.study_of(args)
+    out = args.out or layout.data("test").parent
+    record = args.record or layout.record("prepare_data", "data")
+    with Job(stage="prepare_data", cell={"source": study.data.source}, study=study, record=record) as job:
+        with job.phase("write"):
+            splits = write_splits(study, out)
+        check_disjoint(splits)
+        for split, items in splits.items():
+            job.metrics[f"{split}_items"] = len(items)
+            job.outputs[split] = {"file": f"{split}.jsonl", "sha256": file_sha256(out / f"{split}.jsonl")}
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

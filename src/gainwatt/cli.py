@@ -1,0 +1,79 @@
+"""What every script's command line shares: the study options and the way an error is shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from gainwatt.errors import GainwattError
+from gainwatt.study import Layout, Study, load_study
+from gainwatt.workflow import OVERRIDES_VARIABLE, STUDY_VARIABLE
+
+T = TypeVar("T")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser with `--study` and `--set`; the description is the script's docstring."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    chosen = os.environ.get(STUDY_VARIABLE)
+    made.add_argument(
+        "--study",
+        type=Path,
+        required=chosen is None,
+        default=chosen,
+        metavar="FILE",
+        help=f"study file (YAML), see config/README.md (default: ${STUDY_VARIABLE}, which the workflow sets)",
+    )
+    made.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        metavar="KEY=VALUE",
+        help="change one setting of the study, e.g. --set evaluate.batch_size=8; may be given several times",
+    )
+    return made
+
+
+def study_of(args: argparse.Namespace, *, check_paths: bool = True) -> tuple[Study, Layout]:
+    """The study that the command line names, with its overrides, and its layout.
+
+    `check_paths` is false for what needs records only: data and model need not be at hand.
+    """
+    overrides = args.overrides
+    if overrides is None:
+        overrides = json.loads(os.environ.get(OVERRIDES_VARIABLE, "[]"))
+    study = load_study(args.study, overrides, check_paths=check_paths)
+    _complete_command(args.study, overrides)
+    return study, Layout.of(study)
+
+
+def _complete_command(study: Path, overrides: list[str]) -> None:
+    """Put study and overrides into the command that the log and the record show, so that it can be run by hand."""
+    if "--study" not in sys.argv and Path(sys.argv[0]).suffix == ".py":
+        sys.argv[1:1] = ["--study", str(study)] + [word for entry in overrides for word in ("--set", entry)]
+
+
+def run(main: Callable[[list[str] | None], int]) -> None:
+    """Call `main` and exit with its code; show a GainwattError as two lines instead of a traceback."""
+    try:
+        code = main(None)
+    except GainwattError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        code = 130
+    raise SystemExit(code)
+
+
+def progress(items: Iterable[T], *, what: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
+    """Iterate with a progress bar that says what is being done; in a log file it writes a line every 15 s."""
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    return tqdm(items, desc=what, total=total, unit=unit, mininterval=0.2 if terminal else 15, file=sys.stderr)

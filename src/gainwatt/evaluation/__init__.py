@@ -1,0 +1,1 @@
+"""The evaluation of one cell: requests, results that survive a kill, loss on references, metrics."""

@@ -1,0 +1,1 @@
+"""Making quantized checkpoints: one module per tool, one function `quantize` in each."""

@@ -1,0 +1,126 @@
+"""The study: one YAML file, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from gainwatt.errors import InputError
+from gainwatt.schemes import get_scheme
+from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
+from gainwatt.study.sections import Data, Diagnose, Evaluate, Model, Quantize, Section, Train
+
+SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
+    "prepare_data": ("data", "embedded.problems"),
+    "fetch_model": ("model",),
+    "warm_start": ("model.dtype", "embedded", "data.prompt_template"),
+    "train_grpo": ("train", "model", "data.prompt_template"),
+    "quantize": ("quantize", "data.prompt_template", "model"),
+    "evaluate_gsm8k": ("evaluate", "model.dtype", "data.prompt_template"),
+    "diagnose_weights": ("diagnose",),
+    "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
+    "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
+}
+"""The settings that decide a stage's result. Only a change of these makes a stage run again."""
+
+CELL_LISTS = {"train_grpo": ("train", "seeds"), "quantize": ("quantize", "schemes")}
+"""Lists of cells: one more seed or scheme must not make the cells that are there run again."""
+
+
+class Study(Section):
+    """Everything that one study measures and how: base and trained variants, schemes, evaluation, judgement."""
+
+    study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
+    """Name; also the folder of its results."""
+    description: str = ""
+    """What the study is for, in a sentence or two."""
+    data: Data
+    """The questions."""
+    model: Model
+    """The base model."""
+    embedded: Embedded = Embedded()
+    """Used only where data or model say `embedded`."""
+    train: Train = Train()
+    """GRPO."""
+    quantize: Quantize = Quantize()
+    """Schemes and calibration."""
+    evaluate: Evaluate = Evaluate()
+    """Decoding."""
+    diagnose: Diagnose = Diagnose()
+    """Weights."""
+    statistics: Statistics = Statistics()
+    """Judgement."""
+    energy: Energy = Energy()
+    """Metering."""
+    cost: Cost = Cost()
+    """Prices."""
+    resources: Resources = Resources()
+    """What each kind of job asks of the machine."""
+    environments: dict[str, str] = Field(default_factory=dict)
+    """Interpreters that replace the pinned environments: name of the environment -> path of a python."""
+    paths: Paths = Paths()
+    """Folders."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        names = (self.quantize.reference, *self.quantize.schemes)
+        for name in names:
+            try:
+                get_scheme(name)
+            except InputError as error:
+                raise ValueError(str(error)) from error
+        if len(set(names)) != len(names):
+            raise ValueError(f"quantize: a scheme is named twice in {list(names)}")
+        if not get_scheme(self.quantize.reference).dense:
+            raise ValueError(
+                f"quantize.reference: {self.quantize.reference!r} is quantized; name an unquantized scheme"
+            )
+        if self.data.source == "embedded":
+            self._check_embedded_sizes()
+        return self
+
+    def _check_embedded_sizes(self) -> None:
+        problems = self.embedded.problems
+        for name, wanted, there in (
+            ("train.prompts", self.train.prompts, problems.train_items),
+            ("data.train_limit", self.data.train_limit, problems.train_items),
+            ("data.test_limit", self.data.test_limit, problems.test_items),
+            ("quantize.calibration_items", self.quantize.calibration_items, problems.train_items),
+        ):
+            if wanted is not None and wanted > there:
+                raise ValueError(f"{name} asks for {wanted} items, but embedded.problems makes only {there}")
+
+    def settings(self, stage: str) -> dict[str, Any]:
+        """The part of the study that decides the result of `stage`, as plain JSON values."""
+        whole = self.model_dump(mode="json")
+        chosen: dict[str, Any] = {}
+        for dotted in SECTIONS_OF_STAGE[stage]:
+            value: Any = whole
+            for key in dotted.split("."):
+                value = value[key]
+            chosen[dotted] = value
+        section, key = CELL_LISTS.get(stage, ("", ""))
+        if section in chosen:
+            chosen[section] = {name: value for name, value in chosen[section].items() if name != key}
+        return chosen
+
+    def settings_sha256(self, stage: str) -> str:
+        """SHA-256 of `settings(stage)`; changes when, and only when, a setting of the stage changes."""
+        text = json.dumps(self.settings(stage), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_hub(source: str) -> bool:
+    """True where a source is a repository of the Hugging Face hub."""
+    return source.startswith("hub:")
+
+
+def hub_id(source: str) -> str:
+    """`ORG/NAME` of a hub source. Raises InputError for anything else."""
+    if not re.fullmatch(r"hub:[\w.-]+/[\w.-]+", source):
+        raise InputError(f"{source!r} is not a hub source", "write hub:ORG/NAME, a folder, or embedded")
+    return source.removeprefix("hub:")

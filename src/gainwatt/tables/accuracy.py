@@ -1,0 +1,183 @@
+"""The accuracy matrix, what quantization changed item by item, and whether the gain survives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gainwatt.stats.intervals import wilson
+from gainwatt.stats.multiple import holm
+from gainwatt.stats.paired import paired_difference
+from gainwatt.stats.survival import Survival, gain_survival
+from gainwatt.study import BASE, Cell, evaluation_cells, schemes, trained_variants, variants
+from gainwatt.tables.results import Results
+
+Row = dict[str, Any]
+
+_COPIED = (
+    "parse_rate", "prompt_leak_rate", "completion_chars_mean", "completion_tokens_mean", "hit_max_new_tokens_rate",
+    "ended_with_eos_rate", "reference_nll_per_token", "reference_ppl", "reference_ppl_token_count",
+)  # fmt: skip
+_COPIED_LAST = (
+    "format_compliance_rate", "accuracy_strict_match", "accuracy_flexible_extract", "branch_answer_tag_rate",
+    "branch_hash_rate", "branch_phrase_rate", "branch_last_number_rate", "branch_none_rate",
+)  # fmt: skip
+
+
+def accuracy_matrix(results: Results) -> list[Row]:
+    """One row per cell; the published column order first, then interval, other scorers, parser branches, status."""
+    rows = []
+    for cell in evaluation_cells(results.study):
+        record = results.evaluations.get(cell)
+        metrics: Row = record["metrics"] if record else {}
+        n, p = metrics.get("num_examples"), metrics.get("accuracy")
+        interval = wilson(metrics["correct"], n, results.study.statistics.confidence) if n else None
+        row: Row = {
+            "variant": cell.variant,
+            "precision": cell.scheme,
+            "label": cell.name,
+            "num_examples": n,
+            "accuracy": p,
+            "accuracy_stderr": (p * (1 - p) / n) ** 0.5 if n and p is not None else None,
+            "correct": metrics.get("correct"),
+            **{name: metrics.get(name) for name in _COPIED},
+            "model": record["inputs"]["checkpoint"]["sha256"] if record and "checkpoint" in record["inputs"] else None,
+            "predictions_path": record["outputs"].get("items", {}).get("file") if record else None,
+            "accuracy_low": interval.low if interval else None,
+            "accuracy_high": interval.high if interval else None,
+            **{name: metrics.get(name) for name in _COPIED_LAST},
+            "status": record["status"] if record else "missing",
+            "reason": record["reason"] if record else "not measured yet",
+        }
+        rows.append(row)
+    return rows
+
+
+def paired_effects(results: Results) -> list[Row]:
+    """What each quantized scheme changes for each variant, on the same items; p-values corrected by Holm."""
+    rows: list[Row] = []
+    reference = results.study.quantize.reference
+    for variant in variants(results.study):
+        for scheme in results.study.quantize.schemes:
+            rows += _difference(results, Cell(variant, reference), Cell(variant, scheme))
+    return _with_holm(rows)
+
+
+def gains(results: Results) -> list[Row]:
+    """What GRPO changed under each scheme, one row per training seed; p-values corrected by Holm."""
+    rows: list[Row] = []
+    for scheme in schemes(results.study):
+        for variant in trained_variants(results.study):
+            rows += _difference(results, Cell(BASE, scheme), Cell(variant, scheme))
+    return _with_holm(rows)
+
+
+def _difference(results: Results, before: Cell, after: Cell) -> list[Row]:
+    if before not in results.items or after not in results.items:
+        return []
+    settings = results.study.statistics
+    found = paired_difference(
+        results.items[before]["correct"],
+        results.items[after]["correct"],
+        draws=settings.bootstrap_draws,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
+    return [
+        {
+            "from": before.name,
+            "to": after.name,
+            "n": found.n,
+            "improved": found.improved,
+            "worsened": found.worsened,
+            "unchanged": found.n - found.improved - found.worsened,
+            "difference": found.estimate,
+            "difference_low": found.low,
+            "difference_high": found.high,
+            "mcnemar_p": found.p_value,
+        }
+    ]
+
+
+def _with_holm(rows: list[Row]) -> list[Row]:
+    for row, adjusted in zip(rows, holm([row["mcnemar_p"] for row in rows]), strict=True):
+        row["mcnemar_p_holm"] = adjusted
+    return rows
+
+
+def survivals(results: Results) -> list[Row]:
+    """Gain survival of each scheme: all training seeds together first, then each seed alone."""
+    rows = []
+    trained = trained_variants(results.study)
+    for scheme in results.study.quantize.schemes:
+        complete = [variant for variant in trained if _has_all(results, variant, scheme)]
+        groups = [complete] if len(complete) == 1 else [complete, *([variant] for variant in complete)]
+        for group in groups:
+            if group:
+                rows.append(_survival_row(scheme, group, _survival(results, scheme, group)))
+    return rows
+
+
+def _has_all(results: Results, variant: str, scheme: str) -> bool:
+    reference = results.study.quantize.reference
+    wanted = (Cell(BASE, reference), Cell(BASE, scheme), Cell(variant, reference), Cell(variant, scheme))
+    return all(cell in results.items for cell in wanted)
+
+
+def _survival(results: Results, scheme: str, group: list[str]) -> Survival:
+    settings, reference = results.study.statistics, results.study.quantize.reference
+
+    def correct(variant: str, name: str) -> list[bool]:
+        return results.items[Cell(variant, name)]["correct"]
+
+    return gain_survival(
+        correct(BASE, reference),
+        [correct(variant, reference) for variant in group],
+        correct(BASE, scheme),
+        [correct(variant, scheme) for variant in group],
+        margin=settings.survival_margin,
+        draws=settings.bootstrap_draws,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
+
+
+def _survival_row(scheme: str, group: list[str], found: Survival) -> Row:
+    return {
+        "scheme": scheme,
+        "variants": "+".join(group),
+        "delta_reference": found.delta_ref,
+        "delta_quantized": found.delta_q,
+        "gain_survival": found.survival,
+        "gain_survival_low": found.low,
+        "gain_survival_high": found.high,
+        "verdict": found.verdict,
+        "why": found.why,
+    }
+
+
+def changed_items(results: Results) -> list[Row]:
+    """Every item that a quantized scheme answered better or worse than the reference."""
+    rows = []
+    reference = results.study.quantize.reference
+    for variant in variants(results.study):
+        for scheme in results.study.quantize.schemes:
+            before, after = results.items.get(Cell(variant, reference)), results.items.get(Cell(variant, scheme))
+            if before is None or after is None:
+                continue
+            for i, index in enumerate(before["index"]):
+                if before["correct"][i] != after["correct"][i]:
+                    rows.append(
+                        {
+                            "variant": variant,
+                            "index": index,
+                            "target_answer": before["gold"][i],
+                            "reference_answer": before["answer"][i],
+                            "quant_precision": scheme,
+                            "quant_answer": after["answer"][i],
+                            "reference_correct": before["correct"][i],
+                            "quant_correct": after["correct"][i],
+                            "quant_change": "improved" if after["correct"][i] else "worsened",
+                            "question": before["question"][i],
+                        }
+                    )
+    return rows

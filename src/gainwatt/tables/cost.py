@@ -1,0 +1,96 @@
+"""What the answers and the jobs cost: joules, seconds, tokens and dollars, each null with its reason where unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gainwatt.record import Record
+from gainwatt.study import evaluation_cells
+from gainwatt.study.operations import Cost
+from gainwatt.tables.results import Results
+
+Row = dict[str, Any]
+J_PER_KWH = 3.6e6
+
+
+def phase_energy(record: Record, path: str) -> tuple[float | None, float | None, float]:
+    """Gross joules, net joules and seconds of all occurrences of a phase in a record."""
+    for total in record["energy"].get("phase_totals", []):
+        if total["path"] == path:
+            return total.get("gross_j"), total.get("net_j"), total["seconds"]
+    return None, None, 0.0
+
+
+def electricity_usd(joules: float | None, cost: Cost) -> float | None:
+    """Price of the joules at the meter of the building: joules / 3.6e6 x PUE x price per kWh."""
+    if joules is None or cost.electricity_usd_per_kwh is None:
+        return None
+    return joules / J_PER_KWH * cost.pue * cost.electricity_usd_per_kwh
+
+
+def per_correct_answer(results: Results) -> list[Row]:
+    """Seconds, tokens, joules and dollars per correct answer of each cell, over the generation phase."""
+    rows = []
+    for cell in evaluation_cells(results.study):
+        record = results.measured(cell)
+        if record is None:
+            continue
+        metrics, correct = record["metrics"], record["metrics"]["correct"]
+        gross, net, _ = phase_energy(record, "generate")
+        reason = _energy_reason(record, gross)
+        if metrics["resumed_items"]:
+            gross = net = None
+            reason = f"{metrics['resumed_items']} items were answered before the run was interrupted"
+
+        def per(value: float | None, correct: int = correct) -> float | None:
+            return None if value is None or correct == 0 else value / correct
+
+        cost = results.study.cost
+        rent = None if cost.machine_usd_per_h is None else metrics["generate_s"] / 3600 * cost.machine_usd_per_h
+        rows.append(
+            {
+                "variant": cell.variant,
+                "scheme": cell.scheme,
+                "correct": correct,
+                "s_per_correct": per(metrics["generate_s"]),
+                "tokens_per_correct": per(metrics["generated_tokens"]),
+                "gross_j_per_correct": per(gross),
+                "net_j_per_correct": per(net),
+                "electricity_usd_per_correct": per(electricity_usd(gross, cost)),
+                "machine_usd_per_correct": per(rent),
+                "throughput_tok_s": metrics["throughput_tok_s"],
+                "batch_size": record["settings"]["effective"]["batch_size"],
+                "boundary": "+".join(record["energy"].get("boundary", [])) or None,
+                "null_reason": "no correct answer" if correct == 0 else reason,
+            }
+        )
+    return rows
+
+
+def _energy_reason(record: Record, gross: float | None) -> str | None:
+    if gross is not None:
+        return None
+    reasons = record["energy"].get("null_reasons", {})
+    return "; ".join(sorted({str(reason) for reason in reasons.values()})) or "the meter gave no energy for this phase"
+
+
+def energy_by_job(results: Results) -> list[Row]:
+    """Every job of the study: seconds and joules in total, method, boundary, flags."""
+    rows = []
+    for record in results.all_records():
+        energy = record["energy"]
+        rows.append(
+            {
+                "stage": record["stage"],
+                "cell": Path(record["path"]).stem,
+                "status": record["status"],
+                "seconds": sum(phase["seconds"] for phase in record["phases"] if phase["depth"] == 0),
+                "gross_j": energy.get("gross_j"),
+                "net_j": energy.get("net_j"),
+                "boundary": "+".join(energy.get("boundary", [])) or None,
+                "flags": "; ".join(sorted(energy.get("flags", {}))) or None,
+                "null_reason": _energy_reason(record, energy.get("gross_j")),
+            }
+        )
+    return rows

@@ -1,0 +1,113 @@
+"""All records of a study, found where its layout says, checked on the way in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gainwatt.errors import RecordError
+from gainwatt.record import Record, file_sha256, read_record, read_records
+from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants, variants
+
+ITEM_COLUMNS = ["index", "question", "gold", "answer", "correct", "tokens", "prompt_sha256"]
+
+
+@dataclass
+class Results:
+    """The records of one study. A cell that has not been measured yet is absent from the dictionaries."""
+
+    study: Study
+    folder: Path
+    evaluations: dict[Cell, Record] = field(default_factory=dict)
+    quantizations: dict[Cell, Record] = field(default_factory=dict)
+    trainings: dict[str, Record] = field(default_factory=dict)
+    diagnoses: dict[str, Record] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, study: Study, layout: Layout) -> Results:
+        """Read every record of the study that exists. Raises RecordError naming a file that cannot be trusted."""
+        found = cls(study, layout.record("evaluate_gsm8k", "x").parent.parent)
+        for cell in evaluation_cells(study):
+            found._add(found.evaluations, cell, layout.record("evaluate_gsm8k", cell.name), "evaluate_gsm8k")
+        for cell in quantization_cells(study):
+            found._add(found.quantizations, cell, layout.record("quantize", cell.name), "quantize")
+        for variant in trained_variants(study):
+            found._add(found.trainings, variant, layout.record("train_grpo", variant), "train_grpo")
+        for variant in variants(study):
+            found._add(found.diagnoses, variant, layout.record("diagnose_weights", variant), "diagnose_weights")
+        if not found.evaluations:
+            raise RecordError(
+                f"there is no evaluation record of the study {study.study!r} under {found.folder}",
+                "run the study first, or give the folder that holds its records with --set paths.results=DIR",
+            )
+        return found
+
+    def _add(self, into: dict[Any, Record], key: Any, path: Path, stage: str) -> None:
+        if path.exists():
+            record = read_record(path, stage=stage)
+            if record["study"] != self.study.study:
+                raise RecordError(
+                    f"{path} belongs to the study {record['study']!r}, not {self.study.study!r}",
+                    "check the folder",
+                )
+            record["path"] = str(path)
+            into[key] = record
+
+    def all_records(self) -> list[Record]:
+        """Every record under the study's folder, of any stage, sorted by stage and file name."""
+        stages = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
+        return [record for stage in stages for record in read_records(self.folder, stage)]
+
+    def missing(self) -> list[Cell]:
+        """Cells of the matrix without a record."""
+        return [cell for cell in evaluation_cells(self.study) if cell not in self.evaluations]
+
+    def measured(self, cell: Cell) -> Record | None:
+        """The evaluation of a cell if it has one with status ok."""
+        record = self.evaluations.get(cell)
+        return record if record is not None and record["status"] == "ok" else None
+
+    @cached_property
+    def items(self) -> dict[Cell, dict[str, list[Any]]]:
+        """Per-item columns of each measured cell, sorted by item index.
+
+        Raises RecordError when a file is not the one its record names, or when two cells saw other questions.
+        """
+        found = {}
+        for cell in self.evaluations:
+            record = self.measured(cell)
+            if record is not None:
+                found[cell] = _read_items(record)
+        prompts = {cell: tuple(columns["prompt_sha256"]) for cell, columns in found.items()}
+        if len(set(prompts.values())) > 1:
+            first, *rest = prompts
+            other = next(cell for cell in rest if prompts[cell] != prompts[first])
+            raise RecordError(
+                f"the cells {first.name} and {other.name} were not asked the same questions",
+                "evaluate both again with the same data and prompt: only paired answers can be compared",
+            )
+        return found
+
+
+def read_sidecar(record: Record, name: str, columns: list[str] | None = None) -> dict[str, list[Any]]:
+    """Columns of a parquet file beside a record. Raises RecordError when it is missing or is another file."""
+    from pyarrow import parquet
+
+    path = Path(record["path"])
+    entry = record["outputs"].get(name)
+    if entry is None:
+        raise RecordError(f"the record {path} names no {name} file", "run the rule that makes it again")
+    sidecar = path.with_name(entry["file"])
+    if not sidecar.exists():
+        raise RecordError(f"{sidecar}, which {path} names, does not exist", "run the rule that makes it again")
+    if file_sha256(sidecar) != entry["sha256"]:
+        raise RecordError(f"{sidecar} is not the file that {path} was written with", "run the rule that makes it again")
+    return parquet.read_table(sidecar, columns=columns).to_pydict()
+
+
+def _read_items(record: Record) -> dict[str, list[Any]]:
+    columns = read_sidecar(record, "items", ITEM_COLUMNS)
+    order = sorted(range(len(columns["index"])), key=columns["index"].__getitem__)
+    return {name: [values[i] for i in order] for name, values in columns.items()}
