@@ -1,0 +1,92 @@
+"""Time for the meter: a monotonic clock and the thread that samples on a fixed grid."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Loop(Protocol):
+    """A running sampler loop."""
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time that the loop has used so far, in seconds."""
+
+    def stop(self) -> None:
+        """End the loop and wait for its last round."""
+
+
+class Runtime(Protocol):
+    """What the meter needs of time. Tests replace it by a clock that they move themselves."""
+
+    def now(self) -> float:
+        """Seconds on a monotonic clock."""
+
+    def wall(self) -> float:
+        """Seconds since 1970, for the record only."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def start_loop(self, poll: Callable[[], None], period_s: float) -> Loop:
+        """Call `poll` now and then every `period_s` until the loop is stopped."""
+
+
+class SystemRuntime:
+    """The real clock and a daemon thread."""
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def start_loop(self, poll: Callable[[], None], period_s: float) -> Loop:
+        """Start the thread; see `ThreadLoop`."""
+        return ThreadLoop(poll, period_s)
+
+
+class ThreadLoop:
+    """Calls `poll` on a fixed grid; a late round skips the grid points that it missed instead of catching up."""
+
+    def __init__(self, poll: Callable[[], None], period_s: float) -> None:
+        self._poll = poll
+        self._period_s = period_s
+        self._cpu_s = 0.0
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="gainwatt-energy", daemon=True)
+        self._thread.start()
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of the thread at the end of its last round, in seconds."""
+        return self._cpu_s
+
+    def stop(self) -> None:
+        """End the thread; gives up waiting after 5 s, when a driver call hangs."""
+        self._running = False
+        self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while self._running:
+            self._poll()
+            self._cpu_s = time.thread_time()
+            due += self._period_s
+            delay = due - time.monotonic()
+            if delay < 0:
+                due += math.ceil(-delay / self._period_s) * self._period_s
+                delay = due - time.monotonic()
+            # A plain sleep costs two thirds of what a timed wait on a lock or event costs; in exchange `stop` waits for
+            # the rest of the period.
+            time.sleep(max(delay, 0.0))

@@ -1,0 +1,162 @@
+"""The edges of a window on the energy counter.
+
+The counter changes about every 100 ms. A plain difference of two readings therefore belongs to a window that is
+up to one tick longer or shorter than the one meant: 5 % at 2 s. Here an edge is placed on the counter's own
+ticks:
+
+    counter   ____/____/____/____/____/____/____/____/____
+                  ^                             |     ^
+             wait for a tick,              work ends  next tick: with the known period it
+             then start the work           here (E)   tells where the tick before E was
+
+`open_edge` waits for a tick before the work starts (at most a tick, outside of the window). `close_edge` reads
+the counter when the work has ended, then waits for the next tick, also outside of the window, and carries the
+reading to the edge with the power that ran up to it, capped by what the counter saw in that tick.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gainwatt.energy.clock import Runtime
+from gainwatt.energy.device import DeviceError
+from gainwatt.energy.integrate import DEFAULT_TICK_S, carry_from_tick, split_tick
+from gainwatt.energy.track import Track
+
+SPIN_SLEEP_S = 0.001
+TICK_PATIENCE_S = 0.35
+"""How long to wait for a tick before the counter is taken as it is; three and a half usual ticks."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One edge of a window on one counter: `joules` is the counter carried to `time_s`, None when unreadable."""
+
+    time_s: float
+    joules: float | None
+    aligned: bool
+    reading_j: float | None = None
+    tick_time_s: float | None = None
+
+
+@dataclass(frozen=True)
+class _Tick:
+    time_s: float
+    joules: float
+    changed: bool
+
+
+def open_edge(tracks: Sequence[Track], runtime: Runtime) -> tuple[float, list[Edge]]:
+    """Wait until every counter has ticked; return the start of the window and one edge per track."""
+    ticks = _wait_for_ticks(tracks, runtime)
+    start = runtime.now()
+    return start, [_carried(track, tick, start) for track, tick in zip(tracks, ticks, strict=True)]
+
+
+def close_edge(
+    tracks: Sequence[Track], runtime: Runtime, periods_s: Sequence[float | None]
+) -> tuple[float, list[Edge]]:
+    """End the window now; wait for the ticks that follow; return the end and one edge per track.
+
+    `periods_s` holds the observed tick period of each track's counter, None where it is unknown.
+    """
+    end = runtime.now()
+    powers = [_power(track) for track in tracks]
+    readings = [track.read_counter() if _counts(track) else (end, math.nan) for track in tracks]
+    ticks = _wait_for_ticks(tracks, runtime, [reading[1] for reading in readings])
+    edges = []
+    for track, power, reading, tick, period in zip(tracks, powers, readings, ticks, periods_s, strict=True):
+        edges.append(_closed(track, end, power, reading, tick, period))
+    return end, edges
+
+
+def tick_period_s(track: Track, runtime: Runtime) -> float | None:
+    """Observed update period of the counter in seconds: the time between two ticks; None when it does not tick."""
+    if not _counts(track) or track.device.counter_tick_s is None:
+        return None
+    first = _wait_for_ticks([track], runtime)[0]
+    second = _wait_for_ticks([track], runtime)[0] if first is not None and first.changed else None
+    if first is None or second is None or not second.changed:
+        return None
+    return second.time_s - first.time_s
+
+
+def _closed(
+    track: Track,
+    end: float,
+    power: float | None,
+    reading: tuple[float, float],
+    tick: _Tick | None,
+    period: float | None,
+) -> Edge:
+    joules = reading[1]
+    if math.isnan(joules):
+        return Edge(end, None, aligned=False)
+    if track.device.counter_tick_s is None:
+        return Edge(end, joules, aligned=True, reading_j=joules)
+    if tick is None or not tick.changed or power is None:
+        return Edge(end, joules, aligned=False, reading_j=joules)
+    at_edge = split_tick(joules, tick.joules, tick.time_s, period or DEFAULT_TICK_S, end, power)
+    return Edge(end, at_edge, aligned=True, reading_j=joules, tick_time_s=tick.time_s)
+
+
+def _carried(track: Track, tick: _Tick | None, edge_s: float) -> Edge:
+    if tick is None:
+        return Edge(edge_s, None, aligned=False)
+    if track.device.counter_tick_s is None:
+        return Edge(edge_s, tick.joules, aligned=True, reading_j=tick.joules)
+    power = _power(track) if tick.changed else None
+    if power is None:
+        return Edge(edge_s, tick.joules, tick.changed, reading_j=tick.joules, tick_time_s=tick.time_s)
+    joules = carry_from_tick(tick.joules, power, tick.time_s, edge_s)
+    return Edge(edge_s, joules, aligned=True, reading_j=tick.joules, tick_time_s=tick.time_s)
+
+
+def _wait_for_ticks(
+    tracks: Sequence[Track], runtime: Runtime, seen_j: Sequence[float] | None = None
+) -> list[_Tick | None]:
+    """Next tick of each counter: `changed` is False where none came in time; None where it cannot be read."""
+    found: list[_Tick | None] = [None] * len(tracks)
+    last: dict[int, tuple[float, float]] = {}
+    for index, track in enumerate(tracks):
+        if not _counts(track):
+            continue
+        time_s, joules = (runtime.now(), seen_j[index]) if seen_j is not None else track.read_counter()
+        if math.isnan(joules):
+            continue
+        if track.device.counter_tick_s is None:
+            found[index] = _Tick(time_s, joules, changed=True)
+        else:
+            last[index] = (time_s, joules)
+    deadline = runtime.now() + TICK_PATIENCE_S
+    while last and runtime.now() < deadline:
+        runtime.sleep(SPIN_SLEEP_S)
+        for index in list(last):
+            before, old = last[index]
+            time_s, joules = tracks[index].read_counter(keep=False)
+            if math.isnan(joules):
+                del last[index]
+            elif joules != old:
+                # The tick fell between the two readings.
+                found[index] = _Tick(0.5 * (before + time_s), joules, changed=True)
+                del last[index]
+            else:
+                last[index] = (time_s, old)
+    for index, (time_s, joules) in last.items():
+        found[index] = _Tick(time_s, joules, changed=False)
+    return found
+
+
+def _counts(track: Track) -> bool:
+    return track.device.has_counter and track.lost is None
+
+
+def _power(track: Track) -> float | None:
+    if not track.device.has_power or track.lost is not None:
+        return None
+    try:
+        return track.device.power_w()
+    except DeviceError:
+        return None

@@ -1,0 +1,84 @@
+"""Draws the power trace of a meter: watts over time, phases shaded, idle power and power limit as lines."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from gainwatt.atomic import atomic_path
+from gainwatt.energy.meter import EnergyMeter
+from gainwatt.errors import InputError, UnavailableError
+
+FORMATS = (".svg", ".png", ".pdf")
+_SHADES = ("#4c72b0", "#dd8452", "#55a868", "#8172b3")
+
+
+def draw_trace(meter: EnergyMeter, path: Path) -> bool:
+    """Draw to `path` (.svg, .png or .pdf); False and no file when there is no power sample.
+
+    Raises InputError for another ending and UnavailableError without matplotlib.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"cannot draw {path}: unknown ending {path.suffix!r}", f"use one of {', '.join(FORMATS)}")
+    series = _series(meter)
+    if not series:
+        return False
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise UnavailableError(
+            "matplotlib is not installed", "pip install matplotlib, or leave out --figure"
+        ) from error
+    # A fixed salt and no date make the same trace the same file.
+    with mpl.rc_context({"svg.hashsalt": "gainwatt", "font.size": 9}):
+        figure, axes = plt.subplots(figsize=(8, 3.2), constrained_layout=True)
+        for label, times, watts in series:
+            axes.plot(times, watts, linewidth=1.0, label=label)
+        _lines(meter, axes)
+        _phases(meter, axes)
+        axes.set_xlabel("seconds since the start of the window")
+        axes.set_ylabel("power (W)")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=4, frameon=False)
+        with atomic_path(path) as temporary:
+            kind = path.suffix[1:].lower()
+            metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+        plt.close(figure)
+    return True
+
+
+def _series(meter: EnergyMeter) -> list[tuple[str, list[float], list[float]]]:
+    start = meter.start_s or 0.0
+    found = []
+    for track in meter.tracks:
+        rows = [(t - start, w) for t, w in zip(track.times, track.power, strict=True) if not math.isnan(w)]
+        if rows:
+            label = f"{track.device.info.label} {track.device.info.name}"
+            found.append((label, [t for t, _ in rows], [w for _, w in rows]))
+    return found
+
+
+def _lines(meter: EnergyMeter, axes: object) -> None:
+    for device in meter.summary()["devices"]:
+        for key, style in (("idle_before_w", ":"), ("power_limit_w", "--")):
+            if device[key] is not None:
+                name = key.removesuffix("_w").replace("_", " ")
+                axes.axhline(device[key], color="0.4", linewidth=0.8, linestyle=style, label=name)  # type: ignore[attr-defined]
+        break
+
+
+def _phases(meter: EnergyMeter, axes: object) -> None:
+    top = [phase for phase in meter.phases() if phase["depth"] == 0]
+    names = list(dict.fromkeys(phase["name"] for phase in top))
+    for phase in top:
+        shade = _SHADES[names.index(phase["name"]) % len(_SHADES)]
+        end = phase["start_s"] + phase["seconds"]
+        axes.axvspan(phase["start_s"], end, color=shade, alpha=0.12, linewidth=0)  # type: ignore[attr-defined]
+        middle = phase["start_s"] + phase["seconds"] / 2
+        axes.annotate(  # type: ignore[attr-defined]
+            phase["name"], (middle, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8
+        )

@@ -1,0 +1,141 @@
+"""Energies of phases: single occurrences for people, totals by path for tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gainwatt.energy.device_report import rounded
+from gainwatt.energy.edges import Edge
+from gainwatt.energy.phases import PathLog
+from gainwatt.energy.window import WindowEnergy
+
+if TYPE_CHECKING:
+    from gainwatt.energy.summary import Report
+
+LISTED_PER_PATH = 200
+
+
+def phase_entries(report: Report, limit: int | None = LISTED_PER_PATH) -> list[dict[str, Any]]:
+    """The first `limit` occurrences of every path (None: all of them), ordered by their start."""
+    entries = [
+        _entry(report, log, number)
+        for log in report.meter.log.paths.values()
+        for number in range(len(log.starts) if limit is None else min(len(log.starts), limit))
+    ]
+    return sorted(entries, key=lambda entry: (entry["start_s"], entry["depth"]))
+
+
+def phase_totals(report: Report) -> list[dict[str, Any]]:
+    """One entry per path over all its occurrences, also those that are not listed."""
+    return [_total(report, log) for log in report.meter.log.paths.values() if len(log.starts)]
+
+
+def _entry(report: Report, log: PathLog, number: int) -> dict[str, Any]:
+    start, end = log.starts[number], log.ends[number]
+    entry: dict[str, Any] = {
+        "name": log.name,
+        "path": log.path,
+        "depth": log.depth,
+        "index": number,
+        "start_s": rounded(start - report.start),
+        "seconds": rounded(end - start),
+        "energy": _energy(report, log, number),
+    }
+    if number in log.errors:
+        entry["error"] = log.errors[number]
+    return entry
+
+
+def _energy(report: Report, log: PathLog, number: int) -> dict[str, Any]:
+    windows = _measure(report, log, number)
+    seconds = log.ends[number] - log.starts[number]
+    nets = [report.net_j(n, window.gross_j, seconds) for n, window in enumerate(windows)]
+    gross = [window.gross_j for window in windows]
+    methods = {window.method for window in windows if window.method}
+    energy: dict[str, Any] = {
+        "gross_j": _sum(gross),
+        "net_j": _sum(nets),
+        "method": methods.pop() if len(methods) == 1 else "mixed" if methods else None,
+        "flags": sorted({flag for window in windows for flag in window.flags}),
+        "devices": [_device(report, n, window, nets[n]) for n, window in enumerate(windows)],
+    }
+    if energy["gross_j"] is None:
+        energy["reason"] = next((w.reason for w in windows if w.gross_j is None), None) or report.no_meter()
+    return energy
+
+
+def _device(report: Report, number: int, window: WindowEnergy, net_j: float | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "device": report.readers[number].track.device.info.label,
+        "gross_j": rounded(window.gross_j),
+        "net_j": rounded(net_j),
+        "method": window.method,
+        "flags": window.flags,
+    }
+    if window.counter_j is not None:
+        entry["counter_j"] = rounded(window.counter_j)
+        entry["integral_j"] = rounded(window.integral_j)
+        entry["relative_difference"] = rounded(window.difference)
+    if window.partial_j is not None:
+        entry["partial_j"] = rounded(window.partial_j)
+    return entry
+
+
+def _measure(report: Report, log: PathLog, number: int) -> list[WindowEnergy]:
+    opening, closing = log.opening.get(number), log.closing.get(number)
+    windows = []
+    for position, reader in enumerate(report.readers):
+        edges: tuple[Edge, Edge] | None = None
+        if opening and closing:
+            edges = (opening[position], closing[position])
+        short_ok = number not in log.measured
+        windows.append(reader.measure(log.starts[number], log.ends[number], edges, short_ok))
+    return windows
+
+
+def _total(report: Report, log: PathLog) -> dict[str, Any]:
+    count = len(log.starts)
+    durations = [end - start for start, end in zip(log.starts, log.ends, strict=True)]
+    gross: list[float | None] = []
+    net: list[float | None] = []
+    flags: set[str] = set()
+    for number in range(count):
+        energies, found = _brief(report, log, number)
+        flags |= found
+        gross.append(_sum(energies))
+        net.append(_sum([report.net_j(n, energy, durations[number]) for n, energy in enumerate(energies)]))
+    total: dict[str, Any] = {
+        "name": log.name,
+        "path": log.path,
+        "depth": log.depth,
+        "count": count,
+        "listed": min(count, LISTED_PER_PATH),
+        "not_listed": max(0, count - LISTED_PER_PATH),
+        "seconds": rounded(sum(durations)),
+        "shortest_s": rounded(min(durations)),
+        "longest_s": rounded(max(durations)),
+        "gross_j": _sum(gross),
+        "net_j": _sum(net),
+        "flags": sorted(flags),
+    }
+    if total["gross_j"] is None:
+        missing = sum(energy is None for energy in gross)
+        total["reason"] = (
+            f"{missing} of {count} occurrences have no energy; see their own reasons"
+            if report.readers
+            else report.no_meter()
+        )
+    return total
+
+
+def _brief(report: Report, log: PathLog, number: int) -> tuple[list[float | None], set[str]]:
+    """Energies per device: in full for listed and measured occurrences, from the curve alone for the rest."""
+    if number < LISTED_PER_PATH or number in log.measured:
+        windows = _measure(report, log, number)
+        return [window.gross_j for window in windows], {flag for window in windows for flag in window.flags}
+    return [reader.quick_j(log.starts[number], log.ends[number]) for reader in report.readers], set()
+
+
+def _sum(values: list[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return rounded(sum(present)) if present and len(present) == len(values) else None

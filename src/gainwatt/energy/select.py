@@ -1,0 +1,104 @@
+"""Which GPUs a process uses, as `CUDA_VISIBLE_DEVICES` says.
+
+Rules of the CUDA programming guide, "Environment variables": unset means every GPU; an empty value means none;
+entries are indices or (abbreviated) UUIDs; the first entry that is not valid ends the list, so that `0,2,-1,1`
+means 0 and 2; a MIG instance is `MIG-<uuid>` or, in the older form, `MIG-GPU-<uuid>/<gpu instance>/<compute
+instance>`. Slurm writes `NoDevFiles` into a job without GPUs.
+
+NVML has no energy reading for a MIG instance: the whole board that carries it is measured, and the record says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class GpuEntry:
+    """One GPU that the driver lists: NVML index, UUID (`GPU-…`), product name, UUIDs of its MIG instances."""
+
+    index: int
+    uuid: str
+    name: str = ""
+    mig_uuids: tuple[str, ...] = ()
+
+
+@dataclass
+class Selection:
+    """GPUs to measure in the order in which CUDA counts them; `reason` says why the list is empty or shortened."""
+
+    indices: list[int] = field(default_factory=list)
+    mig_ids: dict[int, list[str]] = field(default_factory=dict)
+    reason: str | None = None
+    ambiguous_order: bool = False
+
+
+def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
+    """GPUs of `gpus` that a CUDA program would see with the environment `environ`. Never raises."""
+    value = environ.get("CUDA_VISIBLE_DEVICES")
+    if not gpus:
+        return Selection(reason="the driver lists no GPU")
+    if value is None:
+        return Selection(indices=[gpu.index for gpu in gpus])
+    selection = Selection()
+    numbers_used = False
+    entries = [entry.strip() for entry in value.split(",")]
+    for entry in entries:
+        gpu, why = _find(entry, gpus)
+        if gpu is None:
+            selection.reason = _ending(value, entry, why, bool(selection.indices))
+            break
+        numbers_used = numbers_used or entry.isdigit()
+        if gpu.index not in selection.indices:
+            selection.indices.append(gpu.index)
+        if entry.startswith("MIG-"):
+            selection.mig_ids.setdefault(gpu.index, []).append(entry)
+    selection.ambiguous_order = numbers_used and _order_matters(environ, gpus)
+    return selection
+
+
+def _find(entry: str, gpus: Sequence[GpuEntry]) -> tuple[GpuEntry | None, str]:
+    if entry.isdigit():
+        number = int(entry)
+        match = [gpu for gpu in gpus if gpu.index == number]
+        return (match[0], "") if match else (None, f"the driver lists {len(gpus)} GPUs, counted from 0")
+    if entry.startswith("MIG-GPU-"):
+        parent = entry.removeprefix("MIG-").split("/")[0]
+        return _by_prefix(parent, gpus)
+    if entry.startswith("MIG-"):
+        owners = [gpu for gpu in gpus if any(_same(mig, entry) for mig in gpu.mig_uuids)]
+        if len(owners) == 1:
+            return owners[0], ""
+        return None, "no GPU carries this MIG instance" if not owners else "several MIG instances begin like this"
+    if entry.startswith("GPU-"):
+        return _by_prefix(entry, gpus)
+    return None, "it is neither an index nor a UUID of a GPU or MIG instance"
+
+
+def _by_prefix(prefix: str, gpus: Sequence[GpuEntry]) -> tuple[GpuEntry | None, str]:
+    match = [gpu for gpu in gpus if _same(gpu.uuid, prefix)]
+    if len(match) == 1:
+        return match[0], ""
+    return None, "no GPU has this UUID" if not match else "several GPUs begin like this"
+
+
+def _same(uuid: str, prefix: str) -> bool:
+    return uuid.lower().startswith(prefix.lower())
+
+
+def _ending(value: str, entry: str, why: str, some: bool) -> str:
+    if some:
+        return f'CUDA_VISIBLE_DEVICES="{value}" ends at "{entry}": {why}'
+    if not value.strip():
+        return "CUDA_VISIBLE_DEVICES is empty: this process may use no GPU"
+    if entry == "NoDevFiles":
+        return 'CUDA_VISIBLE_DEVICES="NoDevFiles": Slurm gave this job no GPU'
+    if entry == "-1":
+        return f'CUDA_VISIBLE_DEVICES="{value}": GPUs are switched off for this process'
+    return f'CUDA_VISIBLE_DEVICES="{value}" selects no GPU at "{entry}": {why}'
+
+
+def _order_matters(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> bool:
+    # NVML counts by PCI bus, CUDA by speed unless told otherwise: with unequal GPUs an index may mean two devices.
+    return environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and len({gpu.name for gpu in gpus}) > 1

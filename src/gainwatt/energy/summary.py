@@ -1,0 +1,174 @@
+"""Turns what a meter recorded into the `energy` block and the phases of a record."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from gainwatt.energy.device_report import device_entry, rounded
+from gainwatt.energy.flags import explain
+from gainwatt.energy.integrate import overlapping
+from gainwatt.energy.phase_report import phase_entries, phase_totals
+from gainwatt.energy.track import Track
+from gainwatt.energy.window import Reader, WindowEnergy
+
+if TYPE_CHECKING:
+    from gainwatt.energy.meter import EnergyMeter
+
+IDLE_OFF = "idle power was not measured: idle_s is 0"
+
+
+class Report:
+    """Evaluation of one meter: all windows are computed once, here."""
+
+    def __init__(self, meter: EnergyMeter) -> None:
+        self.meter = meter
+        self.now = meter.end_s if meter.end_s is not None else meter.runtime.now()
+        self.start = meter.start_s if meter.start_s is not None else self.now
+        self.readers = [self._reader(track, number) for number, track in enumerate(meter.tracks)]
+        self.idle_before = [self._idle_w(reader, meter.idle_before) for reader in self.readers]
+        self.idle_after = [self._idle_w(reader, meter.idle_after) for reader in self.readers]
+        self.windows = [self._window(number) for number in range(len(self.readers))]
+        self.reasons: dict[str, str] = {}
+
+    def idle_used_w(self, number: int) -> float | None:
+        """Idle power that net energy subtracts: the one before the work, else the one after it."""
+        before = self.idle_before[number]
+        return before if before is not None else self.idle_after[number]
+
+    def net_j(self, number: int, gross_j: float | None, seconds: float) -> float | None:
+        """Energy above idle in joules: gross − idle power × seconds."""
+        idle = self.idle_used_w(number)
+        return None if gross_j is None or idle is None else gross_j - idle * seconds
+
+    def no_energy_reason(self) -> str:
+        """Why there is no energy at all."""
+        if self.meter.state == "new":
+            return "the meter was not started"
+        missing = "; ".join(f"{name}: {why}" for name, why in self.meter.sources.reasons.items())
+        return f"no meter on this machine or in this process ({missing})" if missing else "no meter was found"
+
+    def no_meter(self) -> str:
+        """Short form of `no_energy_reason` for every place but the first."""
+        return "the meter was not started" if self.meter.state == "new" else "no meter; see null_reasons"
+
+    def phases(self, limit: int | None) -> list[dict[str, Any]]:
+        """See EnergyMeter.phases."""
+        return phase_entries(self, limit)
+
+    def summary(self) -> dict[str, Any]:
+        """See EnergyMeter.summary."""
+        meter = self.meter
+        self.reasons = dict(meter.sources.reasons)
+        flags = [explain(flag) for flag in meter.sources.flags]
+        devices = []
+        for number in range(len(self.readers)):
+            entry = device_entry(self, number)
+            devices.append(entry)
+            flags += [explain(flag, entry["device"]) for flag in entry["flags"]]
+        block: dict[str, Any] = {
+            "boundary": meter.sources.boundary,
+            "window_s": rounded(self.now - self.start),
+            "started_unix_s": rounded(meter.start_wall_s),
+            **self._totals(),
+            "by_boundary": self._by_boundary(),
+            "devices": devices,
+            "idle_s": meter.idle_s,
+            "sampling": self._sampling(),
+            "phase_totals": phase_totals(self),
+            "flags": flags,
+            "notes": list(meter.sources.notes),
+            "processes": {label: list(found) for label, found in meter.processes.items()},
+            "driver_version": meter.sources.driver_version,
+        }
+        if meter.problems:
+            self.reasons["meter"] = "; ".join(meter.problems)
+        block["null_reasons"] = self.reasons
+        return block
+
+    def _reader(self, track: Track, number: int) -> Reader:
+        periods = self.meter.periods_s
+        tick = periods[number] if number < len(periods) else None
+        return Reader(track, 1.0 / self.meter.sample_hz, tick)
+
+    def _idle_w(self, reader: Reader, span: tuple[float, float] | None) -> float | None:
+        return reader.measure(*span).mean_w() if span is not None else None
+
+    def _window(self, number: int) -> WindowEnergy:
+        meter = self.meter
+        edges = None
+        if len(meter.opening) > number and len(meter.closing) > number:
+            edges = (meter.opening[number], meter.closing[number])
+        return self.readers[number].measure(self.start, self.now, edges, short_ok=False)
+
+    def _totals(self) -> dict[str, Any]:
+        gross = self._sum([window.gross_j for window in self.windows])
+        nets = [self.net_j(n, window.gross_j, window.seconds) for n, window in enumerate(self.windows)]
+        net = self._sum(nets)
+        if gross is None:
+            self.reasons["gross_j"] = self._missing_reason()
+        if net is None:
+            self.reasons["net_j"] = "gross_j is null" if gross is None else self.idle_reason("before")
+        return {
+            "gross_j": rounded(gross),
+            "net_j": rounded(net),
+            "mean_w": rounded(gross / (self.now - self.start)) if gross is not None and self.now > self.start else None,
+        }
+
+    def _missing_reason(self) -> str:
+        lost = [
+            f"{reader.track.device.info.label}: {window.reason}"
+            for reader, window in zip(self.readers, self.windows, strict=True)
+            if window.gross_j is None
+        ]
+        return "; ".join(lost) if lost else self.no_energy_reason()
+
+    def _by_boundary(self) -> dict[str, dict[str, float | None]]:
+        result = {}
+        for boundary in self.meter.sources.boundary:
+            numbers = [n for n, r in enumerate(self.readers) if r.track.device.info.boundary == boundary]
+            windows = [self.windows[n] for n in numbers]
+            nets = [self.net_j(n, w.gross_j, w.seconds) for n, w in zip(numbers, windows, strict=True)]
+            result[boundary] = {
+                "gross_j": rounded(self._sum([window.gross_j for window in windows])),
+                "net_j": rounded(self._sum(nets)),
+            }
+        return result
+
+    @staticmethod
+    def _sum(values: list[float | None]) -> float | None:
+        present = [value for value in values if value is not None]
+        return sum(present) if present and len(present) == len(values) else None
+
+    def idle_reason(self, when: str, track: Track | None = None) -> str:
+        """Why the idle power `when` (before, after) is null."""
+        if not self.meter.idle_s:
+            return IDLE_OFF
+        if track is not None and track.errors:
+            return track.errors[-1].text
+        return f"no readings in the idle time {when} the work"
+
+    def _sampling(self) -> dict[str, Any]:
+        meter = self.meter
+        seconds = self.now - self.start
+        if meter.sampler is None:
+            return {
+                "nominal_hz": meter.sample_hz,
+                "effective_hz": None,
+                "samples": 0,
+                "reason": self.no_meter(),
+            }
+        polls = [t for t in meter.sampler.polls if self.start <= t <= self.now]
+        holes = overlapping(meter.sampler.gaps(), self.start, self.now)
+        running = meter.sampler.polls[-1] - meter.sampler.polls[0] if len(meter.sampler.polls) > 1 else 0.0
+        return {
+            "nominal_hz": meter.sample_hz,
+            "effective_hz": rounded(len(polls) / seconds) if seconds > 0 else None,
+            "samples": len(polls),
+            "missed": max(0, math.floor(seconds * meter.sample_hz) - len(polls)),
+            "gaps": len(holes),
+            "longest_gap_s": rounded(max((end - begin for begin, end in holes), default=0.0)),
+            "counter_period_s": rounded(meter.sampler.counter_period_s),
+            "sampler_cpu_s": rounded(meter.sampler.cpu_s),
+            "sampler_cpu_share": rounded(meter.sampler.cpu_s / running) if running > 0 else None,
+        }

@@ -1,0 +1,364 @@
+"""The meter against scripted GPUs whose true energy is known, through the real NVML bindings."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+
+import pytest
+
+from gainwatt.energy import EnergyMeter
+
+from .conftest import FakeGpus, bursts, constant
+
+Fake = Callable[..., FakeGpus]
+
+
+def run(gpus: FakeGpus, seconds: float, meter: EnergyMeter | None = None) -> EnergyMeter:
+    """One window of `seconds`."""
+    meter = meter or gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(seconds)
+    meter.stop()
+    return meter
+
+
+def truth(gpus: FakeGpus, meter: EnergyMeter, device: int = 0) -> float:
+    assert meter.start_s is not None
+    assert meter.end_s is not None
+    return gpus.truth_j(meter.start_s, meter.end_s, device)
+
+
+CURVES = {
+    "constant": constant(300.0),
+    "ramp": [(0.0, 100.0), (1.0, 100.0), (31.0, 700.0), (200.0, 700.0)],
+    "bursts": bursts(50.0, 300.0, every_s=5.0, burst_s=1.0, count=12, first_s=2.03),
+    "fast bursts": bursts(90.0, 650.0, every_s=0.73, burst_s=0.31, count=90, first_s=0.517),
+    "step down at the end": [(0.0, 600.0), (3.0, 600.0), (3.001, 120.0), (300.0, 120.0)],
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("seconds", [2.0, 2.37, 10.0, 30.03])
+@pytest.mark.parametrize("statement", ["power_tick 0", "power_tick 0.1"])
+def test_one_percent_from_two_seconds_on(fake_gpus: Fake, name: str, seconds: float, statement: str) -> None:
+    gpus = fake_gpus(CURVES[name], statements=[[statement]])
+    meter = run(gpus, seconds)
+    block = meter.summary()
+    assert block["devices"][0]["method"] == "counter"
+    assert block["devices"][0]["edges_aligned"]
+    assert block["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+    json.dumps(block, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["constant", "ramp", "bursts"])
+@pytest.mark.parametrize("seconds", [2.0, 10.0, 30.0])
+def test_integral_without_a_counter(fake_gpus: Fake, name: str, seconds: float) -> None:
+    gpus = fake_gpus(CURVES[name], statements=[["unsupported counter"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "integral"
+    assert "counter_unsupported" in device["flags"]
+    assert "error 3 (NOT_SUPPORTED)" in device["null_reasons"]["counter_j"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_steps(fake_gpus: Fake, seed: int) -> None:
+    """Any load that is steady for a tick and a half where the window ends is measured to 1 %."""
+    chance = random.Random(seed)
+    seconds = chance.uniform(2.0, 8.0)
+    curve, time_s, watts = [(0.0, 120.0)], 0.3, 120.0
+    while time_s < 12.0:
+        level = chance.uniform(80.0, 700.0)
+        curve += [(time_s, watts), (time_s + 1e-6, level)]
+        watts = level
+        time_s += chance.uniform(0.3, 2.0)
+    gpus = fake_gpus(curve, statements=[[f"power_tick {chance.choice([0.0, 0.05, 0.1])}"]])
+    meter = gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(seconds)
+    while any(0.0 <= gpus.runtime.now() - t < 0.15 for t, _ in curve):
+        gpus.runtime.sleep(0.01)
+    meter.stop()
+    assert meter.summary()["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_exactly_constant_readings_are_energy(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["unsupported counter"]])
+    meter = run(gpus, 10.0)
+    assert meter.summary()["gross_j"] == pytest.approx(3000.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0.003, 0.03, 0.09, 0.3])
+def test_windows_below_five_ticks_are_marked(fake_gpus: Fake, seconds: float) -> None:
+    gpus = fake_gpus(constant(300.0))
+    meter = run(gpus, seconds)
+    block = meter.summary()
+    assert {"short", "under_five_ticks"} <= set(block["devices"][0]["flags"])
+    assert block["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.05, abs=1.0)
+
+
+def test_counter_alone_when_power_is_not_offered(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(250.0), statements=[["unsupported power"]])
+    meter = run(gpus, 20.0)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "counter"
+    assert "power_unsupported" in device["flags"]
+    assert device["integral_j"] is None
+    assert "NOT_SUPPORTED" in device["null_reasons"]["integral_j"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_neither_counter_nor_power(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(250.0), statements=[["unsupported power", "unsupported counter"]])
+    block = run(gpus, 3.0).summary()
+    assert block["gross_j"] is None
+    assert "NOT_SUPPORTED" in block["null_reasons"]["gross_j"]
+
+
+def test_old_driver_without_instant_power(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(250.0), statements=[["unsupported instant"]])
+    device = run(gpus, 3.0).summary()["devices"][0]
+    assert device["power_source"] == "average"
+    assert "power_averaged" in device["flags"]
+    assert device["integral_j"] == pytest.approx(750.0, rel=0.01)
+
+
+@pytest.mark.parametrize("read", [5, 20, 60])
+def test_gpu_lost_at_read_k(fake_gpus: Fake, read: int) -> None:
+    statements = [[f"fail power {read} 0 15", "fail_at counter 0.5 0 15"]]
+    gpus = fake_gpus(constant(300.0), statements=statements)
+    meter = gpus.meter()
+    meter.start()
+    done = []
+    with meter.phase("work"):
+        gpus.runtime.sleep(10.0)
+        done.append("the work is done")
+    meter.stop()
+    block = meter.summary()
+    assert done
+    assert block["gross_j"] is None
+    assert block["net_j"] is None
+    device = block["devices"][0]
+    assert "lost" in device["flags"]
+    assert "error 15 (GPU_IS_LOST)" in device["null_reasons"]["gross_j"]
+    assert device["errors"]["first"][0]["code"] == 15
+    assert device["errors"]["count"] < 10
+    work = meter.phases()[0]["energy"]
+    assert work["gross_j"] is None
+    assert "GPU_IS_LOST" in work["reason"]
+    json.dumps(block, allow_nan=False)
+
+
+def test_phases_before_the_loss_keep_their_energy(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["fail_at power 6 0 15", "fail_at counter 6 0 15"]])
+    meter = gpus.meter()
+    meter.start()
+    with meter.phase("before"):
+        gpus.runtime.sleep(4.0)
+    with meter.phase("after"):
+        gpus.runtime.sleep(4.0)
+    meter.stop()
+    before, after = meter.phases()
+    assert before["energy"]["gross_j"] == pytest.approx(1200.0, rel=0.01)
+    assert after["energy"]["gross_j"] is None
+    partial = after["energy"]["devices"][0]["partial_j"]
+    assert 0.0 < partial < 600.0
+
+
+def test_a_passing_timeout_costs_samples_and_no_energy(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["fail_at power 3 4 10"]])
+    meter = run(gpus, 10.0)
+    device = meter.summary()["devices"][0]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+    assert {"read_errors", "gap"} <= set(device["flags"])
+    assert device["errors"]["count"] >= 9
+
+
+def test_stuck_counter_gives_way_to_the_integral(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["counter_stick 0.2"]])
+    meter = run(gpus, 10.0)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "integral"
+    assert "counter_stuck" in device["flags"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_counter_that_sticks_in_the_middle(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["counter_stick 12"]])
+    meter = run(gpus, 40.0)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "integral"
+    assert "counter_stuck" in device["flags"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_counter_reset_gives_way_to_the_integral(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["counter_offset 1000000", "counter_reset 5"]])
+    meter = run(gpus, 20.0)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "integral"
+    assert "counter_reset" in device["flags"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_two_gpus_are_summed_and_kept_apart(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), CURVES["ramp"])
+    meter = run(gpus, 12.0)
+    block = meter.summary()
+    each = [truth(gpus, meter, 0), truth(gpus, meter, 1)]
+    assert [device["gross_j"] for device in block["devices"]] == pytest.approx(each, rel=0.01)
+    assert block["gross_j"] == pytest.approx(sum(each), rel=0.01)
+    assert block["by_boundary"]["gpu_board"]["gross_j"] == pytest.approx(block["gross_j"])
+
+
+def test_one_of_two_gpus_lost_makes_the_sum_null_and_keeps_the_other(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(
+        constant(300.0), constant(200.0), statements=[[], ["fail_at power 4 0 15", "fail_at counter 4 0 15"]]
+    )
+    meter = run(gpus, 12.0)
+    block = meter.summary()
+    assert block["gross_j"] is None
+    assert block["null_reasons"]["gross_j"].startswith("gpu:1")
+    assert block["devices"][0]["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_sampler_starved_for_two_seconds(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(CURVES["bursts"])
+    gpus.runtime.starved = [(7.0, 9.0)]
+    meter = run(gpus, 20.0)
+    block = meter.summary()
+    device = block["devices"][0]
+    assert device["method"] == "counter"
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+    assert "gap" in device["flags"]
+    assert block["sampling"]["gaps"] == 1
+    assert block["sampling"]["longest_gap_s"] == pytest.approx(2.0, abs=0.15)
+    assert block["sampling"]["missed"] >= 18
+
+
+def test_starved_without_a_counter_is_marked(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(CURVES["bursts"], statements=[["unsupported counter"]])
+    gpus.runtime.starved = [(7.0, 9.0)]
+    assert "gap" in run(gpus, 20.0).summary()["devices"][0]["flags"]
+
+
+def test_gross_net_and_idle_on_both_sides(fake_gpus: Fake) -> None:
+    gpus = fake_gpus([(0.0, 120.0), (6.0, 120.0), (6.001, 600.0), (14.0, 600.0), (14.001, 150.0), (99.0, 150.0)])
+    meter = gpus.meter(idle_s=3.0)
+    meter.start()
+    gpus.runtime.sleep(14.2 - gpus.runtime.now())
+    meter.stop()
+    block = meter.summary()
+    device = block["devices"][0]
+    assert device["idle_before_w"] == pytest.approx(120.0, rel=0.01)
+    assert device["idle_after_w"] == pytest.approx(150.0, rel=0.01)
+    assert "idle_drift" in device["flags"]
+    assert block["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+    assert block["net_j"] == pytest.approx(block["gross_j"] - 120.0 * block["window_s"], rel=0.01)
+
+
+def test_no_idle_measurement_leaves_net_null_with_a_reason(fake_gpus: Fake) -> None:
+    block = run(fake_gpus(constant(300.0)), 3.0).summary()
+    assert block["gross_j"] is not None
+    assert block["net_j"] is None
+    assert "idle_s is 0" in block["null_reasons"]["net_j"]
+    assert "idle_s is 0" in block["null_reasons"]["idle_before_w"]
+
+
+def test_counter_and_integral_that_disagree_are_both_kept(fake_gpus: Fake) -> None:
+    # The sensor is read every 10 s of its own time, so the integral misses the load that the counter sees.
+    gpus = fake_gpus(bursts(100.0, 700.0, 10.0, 4.0, 5, 1.0), statements=[["power_tick 10"]])
+    device = run(gpus, 20.0).summary()["devices"][0]
+    assert device["counter_j"] != device["integral_j"]
+    assert abs(device["relative_difference"]) > 0.05
+    assert "differ" in device["flags"]
+
+
+def test_marks_of_the_board(fake_gpus: Fake) -> None:
+    statements = [
+        "throttle 2 4 64", "throttle 5 6 4", "limit 0 500", "limit 5 400", "process 1 1048576", "temperature 5 71",
+    ]  # fmt: skip
+    gpus = fake_gpus(constant(300.0), statements=[statements])
+    block = run(gpus, 10.0).summary()
+    device = block["devices"][0]
+    assert {"throttled", "power_capped", "power_limit_changed", "power_limit_not_default"} <= set(device["flags"])
+    assert device["throttle"]["hardware_thermal"] == pytest.approx(0.2, abs=0.06)
+    assert (device["power_limit_before_w"], device["power_limit_w"]) == (500.0, 400.0)
+    assert (device["temperature_before_c"], device["temperature_after_c"]) == (40, 71)
+    assert all(entry["text"] for entry in block["flags"])
+
+
+def test_unsupported_side_readings_do_no_harm(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["unsupported slow", "unsupported limit"]])
+    device = run(gpus, 3.0).summary()["devices"][0]
+    assert device["gross_j"] == pytest.approx(900.0, rel=0.01)
+    assert device["power_limit_w"] is None
+    assert device["temperature_before_c"] is None
+
+
+def test_counter_is_read_rarely(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0))
+    meter = gpus.meter()
+    meter.start()
+    before = gpus.calls(0, 1)
+    gpus.runtime.sleep(60.0)
+    assert gpus.calls(0, 1) - before <= 60
+    meter.stop()
+
+
+def test_start_and_stop_twice_and_summary_without_start(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0))
+    meter = gpus.meter()
+    assert meter.summary()["null_reasons"]["gross_j"] == "the meter was not started"
+    assert meter.phases() == []
+    meter.start()
+    meter.start()
+    gpus.runtime.sleep(2.0)
+    meter.stop()
+    first = meter.summary()
+    meter.stop()
+    assert meter.summary() == first
+
+
+def test_summary_while_running_covers_the_time_so_far(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0))
+    meter = gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(4.0)
+    assert meter.summary()["gross_j"] == pytest.approx(1200.0, rel=0.05)
+    meter.stop()
+
+
+def test_exception_in_the_work_passes_and_the_energy_is_kept(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0))
+    meter = gpus.meter()
+
+    def work() -> None:
+        with meter, meter.phase("work"):
+            gpus.runtime.sleep(3.0)
+            raise KeyError("the work failed")
+
+    with pytest.raises(KeyError):
+        work()
+    assert meter.summary()["gross_j"] == pytest.approx(900.0, rel=0.01)
+    assert meter.phases()[0]["error"] == "KeyError"
+
+
+def test_a_failing_synchronize_is_reported_and_harmless(fake_gpus: Fake) -> None:
+    def broken() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    gpus = fake_gpus(constant(300.0))
+    meter = run(gpus, 2.0, gpus.meter(synchronize=broken))
+    assert meter.summary()["gross_j"] == pytest.approx(600.0, rel=0.01)
+    assert "illegal memory access" in meter.summary()["null_reasons"]["meter"]
+
+
+def test_zero_watts_are_kept_and_marked(fake_gpus: Fake) -> None:
+    gpus = fake_gpus([(0.0, 0.0), (100.0, 0.0)], statements=[["unsupported counter"]])
+    device = run(gpus, 3.0).summary()["devices"][0]
+    assert device["gross_j"] == 0.0
+    assert "zero_power" in device["flags"]

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from gainwatt.energy import EnergyMeter
+from gainwatt.energy.phase_report import LISTED_PER_PATH
+from gainwatt.energy.phases import PhaseLog
+
+from .conftest import FakeGpus, constant
+
+Fake = Callable[..., FakeGpus]
+
+
+def test_nested_phases_have_paths_depths_and_energies(fake_gpus: Fake) -> None:
+    gpus = fake_gpus([(0.0, 100.0), (5.0, 100.0), (5.001, 500.0), (100.0, 500.0)])
+    meter = gpus.meter()
+    meter.start()
+    with meter.phase("train"):
+        with meter.phase("rollout"):
+            gpus.runtime.sleep(5.0 - gpus.runtime.now())
+        with meter.phase("update"):
+            gpus.runtime.sleep(4.0)
+    meter.stop()
+    found = {phase["path"]: phase for phase in meter.phases()}
+    assert [phase["path"] for phase in meter.phases()] == ["train", "train/rollout", "train/update"]
+    assert found["train/update"]["depth"] == 1
+    for phase in found.values():
+        start = (meter.start_s or 0.0) + phase["start_s"]
+        truth = gpus.truth_j(start, start + phase["seconds"])
+        # The step of 400 W lies on the border: its sample interval of 0.1 s is split as if power had ramped.
+        assert phase["energy"]["gross_j"] == pytest.approx(truth, abs=0.5 * 0.1 * 400.0)
+    parts = found["train/rollout"]["energy"]["gross_j"] + found["train/update"]["energy"]["gross_j"]
+    assert parts == pytest.approx(found["train"]["energy"]["gross_j"], rel=1e-3)
+    json.dumps(meter.phases(), allow_nan=False)
+
+
+@pytest.mark.parametrize("seconds", [2.0, 2.73, 6.0])
+def test_a_published_window_uses_counter_edges(fake_gpus: Fake, seconds: float) -> None:
+    gpus = fake_gpus(constant(100.0), statements=[["power_tick 0.1"]])
+    meter = gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(1.234)
+    with meter.phase("generate", short_ok=False):
+        gpus.runtime.sleep(seconds)
+    meter.stop()
+    (phase,) = meter.phases()
+    assert phase["energy"]["method"] == "counter"
+    assert phase["seconds"] == pytest.approx(seconds, abs=0.01)
+    assert phase["energy"]["gross_j"] == pytest.approx(100.0 * phase["seconds"], rel=0.01)
+    assert ("short" in phase["energy"]["flags"]) == (seconds < 5.0)
+
+
+def test_waiting_for_ticks_is_outside_of_the_window(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(100.0))
+    meter = gpus.meter()
+    meter.start()
+    before = gpus.runtime.now()
+    with meter.phase("generate", short_ok=False):
+        gpus.runtime.sleep(1.0)
+    spent = gpus.runtime.now() - before
+    meter.stop()
+    assert meter.phases()[0]["seconds"] == pytest.approx(1.0, abs=0.01)
+    assert 1.0 < spent < 1.3
+
+
+def test_thousands_of_short_phases_read_no_counter_and_stay_small(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(200.0))
+    meter = gpus.meter()
+    meter.start()
+    start_calls = gpus.calls(0, 1)
+    for _ in range(1500):
+        with meter.phase("rollout"):
+            gpus.runtime.sleep(0.015)
+        with meter.phase("update"):
+            gpus.runtime.sleep(0.005)
+    assert gpus.calls(0, 1) - start_calls < 30
+    meter.stop()
+    totals = {entry["path"]: entry for entry in meter.summary()["phase_totals"]}
+    assert totals["rollout"]["count"] == 1500
+    assert totals["rollout"]["not_listed"] == 1500 - LISTED_PER_PATH
+    assert totals["rollout"]["gross_j"] == pytest.approx(200.0 * totals["rollout"]["seconds"], rel=1e-3)
+    assert totals["update"]["gross_j"] == pytest.approx(200.0 * totals["update"]["seconds"], rel=1e-3)
+    assert len(meter.phases()) == 2 * LISTED_PER_PATH
+    assert len(meter.phases(limit=None)) == 3000
+    assert [phase["index"] for phase in meter.phases()[:4]] == [0, 0, 1, 1]
+
+
+def test_a_long_phase_uses_the_counter_inside(fake_gpus: Fake) -> None:
+    gpus = fake_gpus([(0.0, 100.0), (20.0, 600.0), (50.0, 100.0), (100.0, 100.0)])
+    meter = gpus.meter()
+    meter.start()
+    with meter.phase("train"):
+        gpus.runtime.sleep(45.0)
+    meter.stop()
+    (phase,) = meter.phases()
+    start = (meter.start_s or 0.0) + phase["start_s"]
+    assert phase["energy"]["method"] == "counter"
+    assert phase["energy"]["gross_j"] == pytest.approx(gpus.truth_j(start, start + phase["seconds"]), rel=0.01)
+
+
+def test_phases_without_a_meter_and_outside_of_start_and_stop(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(100.0))
+    meter = gpus.meter()
+    with meter.phase("before"):
+        pass
+    meter.start()
+    gpus.runtime.sleep(1.0)
+    meter.stop()
+    gpus.runtime.sleep(5.0)
+    with meter.phase("after", short_ok=False):
+        gpus.runtime.sleep(1.0)
+    found = {phase["name"]: phase for phase in meter.phases()}
+    assert found["after"]["energy"]["gross_j"] is None
+    assert found["after"]["energy"]["reason"]
+
+
+def test_every_thread_has_its_own_nesting() -> None:
+    log = PhaseLog()
+    outer = log.enter("main")
+    paths = []
+
+    def work() -> None:
+        paths.append(log.enter("helper").path)
+        log.leave()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert outer.path == "main"
+    assert paths == ["helper"]
+
+
+def test_on_a_machine_without_any_meter(tmp_path: object) -> None:
+    meter = EnergyMeter(idle_s=5.0, rapl=False, environ={"CUDA_VISIBLE_DEVICES": ""})
+    begin = time.monotonic()
+    with meter, meter.phase("load"), meter.phase("shards", short_ok=False):
+        pass
+    assert time.monotonic() - begin < 4.0
+    block = meter.summary()
+    assert block["boundary"] == []
+    assert block["gross_j"] is None
+    assert block["null_reasons"]["gpu_board"]
+    assert block["null_reasons"]["gross_j"]
+    assert [phase["path"] for phase in meter.phases()] == ["load", "load/shards"]
+    assert all(phase["energy"]["gross_j"] is None and phase["energy"]["reason"] for phase in meter.phases())
+    json.dumps([block, meter.phases()], allow_nan=False)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gainwatt.energy import EnergyMeter, rapl
+from gainwatt.energy.device import DeviceError
+from gainwatt.energy.rapl import Unwrapper, open_rapl
+
+RANGE = 262_143_328_850
+
+
+def zone(root: Path, folder: str, name: str, energy: str = "1000000", limit: int = RANGE) -> Path:
+    path = root / folder
+    path.mkdir(parents=True)
+    (path / "name").write_text(name + "\n", encoding="ascii")
+    (path / "energy_uj").write_text(energy + "\n", encoding="ascii")
+    (path / "max_energy_range_uj").write_text(f"{limit}\n", encoding="ascii")
+    return path
+
+
+@given(
+    offset=st.integers(0, RANGE - 1),
+    steps=st.lists(st.integers(0, RANGE - 1), min_size=1, max_size=20),
+)
+def test_wrap_at_every_offset(offset: int, steps: list[int]) -> None:
+    reader = Unwrapper(RANGE)
+    reader.feed(offset)
+    true = offset
+    for step in steps:
+        true += step
+        assert reader.feed(true % RANGE) == true - offset
+
+
+def test_every_offset_of_a_small_counter() -> None:
+    for offset in range(97):
+        reader = Unwrapper(97)
+        reader.feed(offset)
+        totals = [reader.feed((offset + 13 * step) % 97) for step in range(1, 40)]
+        assert totals == [13 * step for step in range(1, 40)]
+
+
+def test_packages_and_dram_once(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    zone(tmp_path, "intel-rapl:0:0", "core")
+    zone(tmp_path, "intel-rapl:0:1", "dram")
+    zone(tmp_path, "intel-rapl:1", "package-1")
+    zone(tmp_path, "intel-rapl:2", "psys")
+    zone(tmp_path, "intel-rapl-mmio:0", "package-0")
+    devices, reasons = open_rapl(tmp_path)
+    assert [device.info.label for device in devices] == ["cpu:0", "cpu:1", "dram:0"]
+    assert reasons == {}
+
+
+def test_reading_follows_the_file_through_a_wrap(tmp_path: Path) -> None:
+    path = zone(tmp_path, "intel-rapl:0", "package-0", energy=str(RANGE - 1_000_000))
+    (device,), _ = open_rapl(tmp_path)
+    assert device.counter_j() == 0.0
+    (path / "energy_uj").write_text("2000000", encoding="ascii")
+    assert device.counter_j() == pytest.approx(3.0)
+    with pytest.raises(DeviceError, match="no reading of power"):
+        device.power_w()
+    device.close()
+    device.close()
+
+
+def test_no_powercap_tree(tmp_path: Path) -> None:
+    devices, reasons = open_rapl(tmp_path / "absent")
+    assert devices == []
+    assert set(reasons) == {"cpu_package", "dram"}
+
+
+def test_unreadable_energy_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(rapl.os, "open", refuse)
+    devices, reasons = open_rapl(tmp_path)
+    assert devices == []
+    assert "root only" in reasons["cpu_package"]
+    assert "chmod o+r" in reasons["cpu_package"]
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "12 34"])
+def test_a_zone_with_nonsense_is_refused(tmp_path: Path, content: str) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", energy=content)
+    devices, reasons = open_rapl(tmp_path)
+    assert devices == []
+    assert "could not be read" in reasons["cpu_package"]
+
+
+def test_one_bad_package_takes_its_sisters_along(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    zone(tmp_path, "intel-rapl:1", "package-1", energy="garbage")
+    devices, reasons = open_rapl(tmp_path)
+    assert devices == []
+    assert "intel-rapl:1" in reasons["cpu_package"]
+
+
+def test_meter_counts_package_and_dram_across_a_wrap(tmp_path: Path) -> None:
+    package = zone(tmp_path, "intel-rapl:0", "package-0", energy=str(RANGE - 5_000_000))
+    dram = zone(tmp_path, "intel-rapl:0:0", "dram", energy="0")
+    meter = EnergyMeter(idle_s=0.0, environ={"CUDA_VISIBLE_DEVICES": ""}, rapl_root=tmp_path)
+    meter.start()
+    (package / "energy_uj").write_text("15000000", encoding="ascii")
+    (dram / "energy_uj").write_text("3000000", encoding="ascii")
+    meter.stop()
+    block = meter.summary()
+    assert block["boundary"] == ["cpu_package", "dram"]
+    assert block["by_boundary"]["cpu_package"]["gross_j"] == pytest.approx(20.0)
+    assert block["gross_j"] == pytest.approx(23.0)
+    assert block["net_j"] is None
+    assert "idle_s is 0" in block["null_reasons"]["net_j"]
+
+
+def test_a_zone_that_vanishes_leaves_the_work_done_and_the_energy_null(tmp_path: Path) -> None:
+    path = zone(tmp_path, "intel-rapl:0", "package-0")
+    meter = EnergyMeter(idle_s=0.0, environ={"CUDA_VISIBLE_DEVICES": ""}, rapl_root=tmp_path)
+    meter.start()
+    with meter.phase("work"):
+        (path / "energy_uj").write_text("gone", encoding="ascii")
+    meter.stop()
+    block = meter.summary()
+    assert block["gross_j"] is None
+    assert "could not be read" in block["null_reasons"]["gross_j"]
