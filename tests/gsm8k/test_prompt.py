@@ -33,7 +33,8 @@ def make_tokenizer():
 def test_wording():
     assert user_turn("What is 9 * 2?") == (
         "Solve the math problem. Show the reasoning briefly. End with exactly one final line in the form "
-        "#### <answer>, then stop. Do not write another problem or dialogue after the answer.\n\nProblem: What is 9 * 2?"
+        "#### <answer>, then stop. Do not write another problem or dialogue after the answer.\n\n"
+        "Problem: What is 9 * 2?"
     )
 
 

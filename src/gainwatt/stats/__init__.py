@@ -1,0 +1,1 @@
+"""What a difference means: intervals, paired tests, gain survival, multiple comparisons and power."""

@@ -1,0 +1,79 @@
+"""The bootstrap of a mean over items and, where there are several, over training seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gainwatt.errors import InputError
+from gainwatt.stats.intervals import Interval, two_sided_z
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+
+def binary(values: ArrayLike, name: str) -> NDArray[np.int8]:
+    """Return 0/1 (or boolean) `values` as int8 of the same shape.
+
+    Raises InputError, naming the array, where it is empty, ragged, of more than two axes, or holds anything else.
+    """
+    import numpy as np
+
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} is no array of numbers: {error}", "give 0 and 1 per item, all rows of one length"
+        ) from error
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise InputError(f"{name} has the shape {array.shape}", "give items, or training seeds × items, at least one")
+    wrong = ~np.isin(array, (0.0, 1.0))
+    if wrong.any():
+        raise InputError(
+            f"{name} holds {int(wrong.sum())} values that are neither 0 nor 1, the first {array[wrong][0]}",
+            "an item that was not scored cannot be compared: score it again, or drop it from every cell",
+        )
+    return array.astype(np.int8)
+
+
+def bootstrap_means(values: NDArray[Any], *, draws: int, seed: int | tuple[int, ...]) -> NDArray[np.float64]:
+    """Bootstrap draws, shape (draws,), of the mean of `values`, shape (items,) or (training seeds, items).
+
+    Items are drawn with replacement (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993), and with two or
+    more training seeds these as well, independently (the two-way "pigeonhole" bootstrap of A. B. Owen, Annals of
+    Applied Statistics 1 (2007) 386-411). Two corrections for small samples:
+
+    - One item of +1 and one of −1 are added, as Bonett & Price (J. Educ. Behav. Stat. 37 (2012) 479-488) do for
+      paired shares; without them a handful of items that all agree would have an interval of width zero.
+    - The draw of S seeds is stretched about its mean by √(S/(S−1)) (Rao & Wu, JASA 83 (1988) 231-241); without it
+      three seeds would show only two thirds of their variance.
+
+    Items with the same values are drawn as one multinomial count, so the work does not grow with their number.
+    """
+    import numpy as np
+
+    if draws < 1:
+        raise InputError(f"{draws} bootstrap draws were asked for", "give at least 1,000")
+    rows = np.atleast_2d(values)
+    seeds, items = rows.shape
+    patterns, counts = np.unique(rows, axis=1, return_counts=True)
+    extremes = np.stack([np.ones(seeds), -np.ones(seeds)], axis=1)
+    patterns = np.concatenate([patterns, extremes], axis=1)
+    shares = np.concatenate([counts, [1, 1]]) / (items + 2)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(items + 2, shares, size=draws)
+    means = drawn @ patterns.T / (items + 2)  # draws × training seeds
+    if seeds == 1:
+        return np.asarray(means[:, 0])
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    weights = 1 / seeds + (weights - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
+    return np.asarray((weights * means).sum(axis=1))
+
+
+def percentile_interval(drawn: NDArray[np.float64], confidence: float) -> Interval:
+    """The central `confidence` share of bootstrap draws, with interpolated percentiles."""
+    import numpy as np
+
+    two_sided_z(confidence)  # refuses a confidence outside (0, 1)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))

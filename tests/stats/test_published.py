@@ -1,0 +1,51 @@
+"""Published counts out of 100: base 68/65/58 and GRPO 72/68/67 right at FP16, NF4 and AWQ."""
+
+from __future__ import annotations
+
+import pytest
+
+from gainwatt.errors import InputError
+from gainwatt.stats.published import unpaired_survival
+
+COUNTS = {"fp16": (68, 72), "nf4": (65, 68), "awq": (58, 67)}
+
+
+@pytest.mark.parametrize(("scheme", "survival", "error", "z"), [("nf4", -0.01, 0.093, -0.1), ("awq", 0.05, 0.094, 0.5)])
+def test_published_counts(scheme, survival, error, z):
+    got = unpaired_survival(*COUNTS["fp16"], *COUNTS[scheme], n=100)
+    assert got.delta_ref == 0.04
+    assert round(got.delta_ref_se, 3) == 0.065
+    assert round(got.delta_ref / got.delta_ref_se, 2) == 0.62
+    assert got.survival == survival
+    assert round(got.survival_se, 3) == error
+    assert round(got.survival / got.survival_se, 1) == z
+    assert (got.survival_interval.high - got.survival_interval.low) / 2 == pytest.approx(0.18, abs=0.005)
+    assert got.items_needed_per_arm == 2057
+
+
+def test_words():
+    got = unpaired_survival(*COUNTS["fp16"], *COUNTS["nf4"], n=100)
+    assert "reference gain is +4.0 points with a standard error of 6.5" in got.shows
+    assert "survival is -1.0 points with a standard error of 9.3" in got.shows
+    assert "do not show that training changed the accuracy" in got.does_not_show
+    assert "about 2057 items per arm" in got.does_not_show
+    assert "neither that quantization took part of a gain nor that it took none" in got.does_not_show
+    assert "not published" in got.assumption
+
+
+def test_large_samples_show_more():
+    got = unpaired_survival(40_000, 60_000, 40_000, 50_000, n=100_000)
+    assert got.survival_interval.below(0)
+    assert got.does_not_show == "They do not show how other training seeds or other items would come out."
+
+
+def test_no_gain_needs_no_number():
+    got = unpaired_survival(50, 50, 50, 50, n=100)
+    assert (got.items_needed_per_arm, got.survival) == (None, 0.0)
+    assert "items per arm" not in got.does_not_show
+
+
+@pytest.mark.parametrize("counts", [(101, 0, 0, 0), (0, -1, 0, 0)])
+def test_counts_must_fit(counts):
+    with pytest.raises(InputError, match="not counts out of 100"):
+        unpaired_survival(*counts, n=100)
