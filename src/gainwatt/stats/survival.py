@@ -1,4 +1,10 @@
-"""Does a gain survive quantization: a paired difference in differences over the same items."""
+"""Does a gain survive quantization: a paired difference in differences over the same items.
+
+Per item and training seed the survival is (trained_q − base_q) − (trained_ref − base_ref), and its mean is the
+estimate. It stays paired on items and on training seeds. Its interval, and those of the two gains, are percentile
+bootstraps over items, and over training seeds where there are several (`resample.bootstrap_means`). With one training
+seed every statement is about that one checkpoint; with two or three, percentiles still tend to be too narrow.
+"""
 
 from __future__ import annotations
 
@@ -66,52 +72,53 @@ def gain_survival(
     """Compare the gain of training at the reference precision with the gain that is left after quantization.
 
     All arrays hold 0/1 scores over the same items in the same order. `base_*` have shape (items,); `trained_*` have
-    shape (items,) or (training seeds, items), with the same training seeds in both. Per item and training seed the
-    survival is (trained_q − base_q) − (trained_ref − base_ref), and its mean is the estimate: a difference in
-    differences that stays paired on items and seeds. Its interval, and those of the two gains, are percentile
-    bootstraps over items, and over training seeds where there are several (`bootstrap_means`). With one training
-    seed every statement is about that one checkpoint. With two or three, percentiles still tend to be too narrow.
-
-    The verdict's rules stand in `gainwatt.stats.verdict.decide`: survives where the whole interval lies above
-    −margin (and the margin is smaller than the gain); reduced where it lies below zero; erased where, besides, the
-    interval of `delta_q` is not above zero; undecided otherwise, and always where the reference gain itself is not
-    clear of zero.
+    shape (items,) or (training seeds, items), with the same training seeds in both. The verdict: survives where the
+    whole interval of the survival lies above −margin, reduced where it lies below zero, erased where besides the
+    gain that is left is not above zero, undecided otherwise; `gainwatt.stats.verdict` has the rules in full.
 
     Raises InputError for shapes that do not fit, values other than 0 and 1, fewer than two items, or a margin that
-    is negative or not finite.
+    is not between 0 and 1.
     """
     ref, quantized = _checked_gains(base_ref, trained_ref, base_q, trained_q, margin)
     contrasts = (ref, quantized, quantized - ref)
     drawn = [bootstrap_means(values, draws=draws, seed=(seed, k)) for k, values in enumerate(contrasts)]
-    intervals = [percentile_interval(means, confidence) for means in drawn]
+    return _summary(contrasts, drawn, margin=margin, confidence=confidence, draws=draws, seed=seed)
+
+
+def _summary(
+    contrasts: tuple[NDArray[np.int8], ...],
+    drawn: list[NDArray[np.float64]],
+    *,
+    margin: float,
+    confidence: float,
+    **settings: int,
+) -> Survival:
     delta_ref, delta_q, survival = (float(values.mean()) for values in contrasts)
-    verdict, why = decide(
-        delta_ref=delta_ref, ref=intervals[0], quantized=intervals[1], survival=intervals[2], margin=margin
-    )
+    ref, quantized, left = (percentile_interval(means, confidence) for means in drawn)
+    verdict, why = decide(delta_ref=delta_ref, ref=ref, quantized=quantized, survival=left, margin=margin)
     item_variance, seed_variance = variance_parts(contrasts[2])
     p_value, p_method = _p_value(contrasts[2], drawn[2])
     return Survival(
         delta_ref=delta_ref,
         delta_q=delta_q,
         survival=survival,
-        low=intervals[2].low,
-        high=intervals[2].high,
+        low=left.low,
+        high=left.high,
         verdict=verdict,
         why=why,
-        delta_ref_interval=intervals[0],
-        delta_q_interval=intervals[1],
+        delta_ref_interval=ref,
+        delta_q_interval=quantized,
         margin=margin,
         confidence=confidence,
-        n_items=ref.shape[1],
-        n_seeds=ref.shape[0],
+        n_items=contrasts[2].shape[1],
+        n_seeds=contrasts[2].shape[0],
         per_seed=tuple(float(mean) for mean in contrasts[2].mean(axis=1)),
         item_variance=item_variance,
         seed_variance=seed_variance,
         seed_variance_reason=_ONE_SEED if seed_variance is None else None,
         p_value=p_value,
         p_method=p_method,
-        draws=draws,
-        seed=seed,
+        **settings,
     )
 
 

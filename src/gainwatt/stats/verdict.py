@@ -1,4 +1,18 @@
-"""From intervals to a verdict on a gain: survives, reduced, erased or undecided."""
+"""From intervals to a verdict on a gain: survives, reduced, erased or undecided.
+
+The rules, the first that applies:
+
+1. The interval of the reference gain is not wholly above zero: undecided, there is no gain to survive.
+2. The interval of the survival lies wholly above −margin, and the margin is smaller than the reference gain:
+   survives. (A margin as large as the gain would let a gain that is gone pass; then rules 3 to 5 decide.)
+3. The interval of the survival lies wholly below zero and that of the quantized gain does not lie above zero:
+   erased.
+4. The interval of the survival lies wholly below zero: reduced.
+5. Otherwise: undecided.
+
+Rule 2 is the confidence-interval form of a non-inferiority test (Schuirmann, J. Pharmacokinet. Biopharm. 15
+(1987) 657-680, has the two-sided one). A loss that is real but smaller than the margin survives by it.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +28,7 @@ def decide(
 ) -> tuple[Verdict, str]:
     """Decide on a gain by the intervals of the reference gain, the quantized gain and their difference.
 
-    The rules, the first that applies:
-
-    1. The interval of the reference gain is not wholly above zero: undecided, there is no gain to survive.
-    2. The interval of the survival lies wholly above −margin, and the margin is smaller than the reference gain:
-       survives. (A margin as large as the gain would let a gain that is gone pass; then rules 3 to 5 decide.)
-    3. The interval of the survival lies wholly below zero and that of the quantized gain does not lie above zero:
-       erased.
-    4. The interval of the survival lies wholly below zero: reduced.
-    5. Otherwise: undecided.
-
-    Rule 2 is the confidence-interval form of a non-inferiority test (Schuirmann, J. Pharmacokinet. Biopharm. 15
-    (1987) 657-680, has the two-sided one). A loss that is real but smaller than the margin survives by it. Returns
-    the verdict and a sentence that gives its reason in percentage points.
+    Returns the verdict by the rules above and a sentence that gives its reason in percentage points.
     """
     if not ref.above(0):
         kind = "training lowered the accuracy" if ref.below(0) else "the interval includes zero"
