@@ -7,7 +7,8 @@ from typing import Any
 from gainwatt.stats.intervals import wilson
 from gainwatt.stats.multiple import holm
 from gainwatt.stats.paired import paired_difference
-from gainwatt.stats.survival import Survival, gain_survival
+from gainwatt.stats.power import items_needed
+from gainwatt.stats.survival import gain_survival
 from gainwatt.study import BASE, Cell, evaluation_cells, schemes, trained_variants, variants
 from gainwatt.tables.results import Results
 
@@ -113,7 +114,9 @@ def survivals(results: Results) -> list[Row]:
         groups = [complete] if len(complete) == 1 else [complete, *([variant] for variant in complete)]
         for group in groups:
             if group:
-                rows.append(_survival_row(scheme, group, _survival(results, scheme, group)))
+                rows.append(_survival_row(results, scheme, group))
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_value_holm"] = adjusted
     return rows
 
 
@@ -123,34 +126,41 @@ def _has_all(results: Results, variant: str, scheme: str) -> bool:
     return all(cell in results.items for cell in wanted)
 
 
-def _survival(results: Results, scheme: str, group: list[str]) -> Survival:
+def _survival_row(results: Results, scheme: str, group: list[str]) -> Row:
+    """Survival of one scheme for a group of trained variants, and how many items would settle it."""
     settings, reference = results.study.statistics, results.study.quantize.reference
 
     def correct(variant: str, name: str) -> list[bool]:
         return results.items[Cell(variant, name)]["correct"]
 
-    return gain_survival(
+    scores = (
         correct(BASE, reference),
         [correct(variant, reference) for variant in group],
         correct(BASE, scheme),
         [correct(variant, scheme) for variant in group],
-        margin=settings.survival_margin,
-        draws=settings.bootstrap_draws,
-        confidence=settings.confidence,
-        seed=settings.seed,
     )
-
-
-def _survival_row(scheme: str, group: list[str], found: Survival) -> Row:
+    margin, confidence = settings.survival_margin, settings.confidence
+    found = gain_survival(
+        *scores, margin=margin, draws=settings.bootstrap_draws, confidence=confidence, seed=settings.seed
+    )
+    needed = items_needed(*scores, margin=margin, confidence=confidence)
     return {
         "scheme": scheme,
         "variants": "+".join(group),
+        "items": found.n_items,
+        "training_seeds": found.n_seeds,
         "delta_reference": found.delta_ref,
         "delta_quantized": found.delta_q,
         "gain_survival": found.survival,
         "gain_survival_low": found.low,
         "gain_survival_high": found.high,
+        "stderr_items": found.item_variance**0.5,
+        "stderr_training_seeds": None if found.seed_variance is None else found.seed_variance**0.5,
+        "margin": margin,
         "verdict": found.verdict,
+        "p_value": found.p_value,
+        "p_method": found.p_method,
+        "items_needed_within_margin": needed.within_margin,
         "why": found.why,
     }
 
