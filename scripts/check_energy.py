@@ -26,8 +26,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-
 from gainwatt.atomic import write_json
 from gainwatt.energy.check import all_costs, run_windows, windows_table
 from gainwatt.energy.clock import SystemRuntime

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gainwatt.energy.processes import classify
+
+from .conftest import FakeGpus, constant
+
+
+def tree(root: Path, parents: dict[int, int]) -> Path:
+    for pid, parent in parents.items():
+        (root / str(pid)).mkdir()
+        (root / str(pid) / "stat").write_text(f"{pid} (a (strange) name) S {parent} 1 1", encoding="ascii")
+    return root
+
+
+def owners(root: Path, pids: list[int], own: int = 30) -> list[str]:
+    return [entry["owner"] for entry in classify([{"pid": pid} for pid in pids], own, root)]
+
+
+def test_descendants_and_ancestors_are_ours(tmp_path: Path) -> None:
+    proc = tree(tmp_path, {10: 1, 20: 10, 30: 20, 40: 30, 50: 40, 60: 10})
+    assert owners(proc, [30, 40, 50, 20]) == ["ours"] * 4
+    assert owners(proc, [60]) == ["foreign"]
+
+
+def test_pids_of_another_namespace_are_unknown(tmp_path: Path) -> None:
+    assert owners(tree(tmp_path, {30: 1}), [999]) == ["unknown"]
+
+
+def test_a_damaged_entry_and_a_loop_end(tmp_path: Path) -> None:
+    proc = tree(tmp_path, {30: 1, 70: 80, 80: 70})
+    (proc / "90").mkdir()
+    (proc / "90" / "stat").write_text("90 nonsense", encoding="ascii")
+    assert owners(proc, [70, 90]) == ["foreign", "unknown"]
+
+
+def test_meter_marks_foreign_and_unknown_processes(fake_gpus: Callable[..., FakeGpus]) -> None:
+    gpus = fake_gpus(
+        constant(100.0), constant(100.0), statements=[[f"process {os.getpid()} 1048576"], ["process 4194303 1"]]
+    )
+    meter = gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(2.0)
+    meter.stop()
+    first, second = meter.summary()["devices"]
+    assert not {"foreign_processes", "unknown_processes"} & set(first["flags"])
+    assert "unknown_processes" in second["flags"]
+    listed = meter.summary()["processes"]["gpu:0"]
+    assert [(entry["seen"], entry["owner"]) for entry in listed] == [("before", "ours"), ("after", "ours")]

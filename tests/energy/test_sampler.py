@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from gainwatt.energy.clock import SystemRuntime
+from gainwatt.energy.device import GPU_BOARD, NullDevice
+from gainwatt.energy.sampler import counter_period_s
+from gainwatt.energy.track import Track
+
+from .conftest import FakeGpus, constant
+
+
+def test_real_thread_polls_until_stopped() -> None:
+    enough = threading.Event()
+    count = []
+
+    def poll() -> None:
+        count.append(1)
+        if len(count) >= 3:
+            enough.set()
+
+    loop = SystemRuntime().start_loop(poll, 0.01)
+    assert enough.wait(timeout=30.0)
+    loop.stop()
+    after = len(count)
+    assert loop.cpu_s > 0.0
+    enough.clear()
+    assert not enough.wait(timeout=0.05)
+    assert len(count) == after
+
+
+def test_dear_counters_are_read_rarely() -> None:
+    assert counter_period_s(0.0) == 1.0
+    assert counter_period_s(0.0025) == pytest.approx(8.33, abs=0.01)
+    assert counter_period_s(1.0) == 10.0
+
+
+def test_cost_of_the_counter_sets_its_period(fake_gpus: Callable[..., FakeGpus]) -> None:
+    gpus = fake_gpus(constant(100.0))
+    meter = gpus.meter(sample_hz=20.0)
+    meter.start()
+    gpus.runtime.sleep(30.0)
+    meter.stop()
+    sampling = meter.summary()["sampling"]
+    assert sampling["counter_period_s"] == pytest.approx(8.33, abs=0.1)
+    assert sampling["nominal_hz"] == 20.0
+    assert sampling["effective_hz"] == pytest.approx(20.0, rel=0.01)
+    assert sampling["missed"] == 0
+
+
+def test_null_device_carries_its_reason() -> None:
+    device = NullDevice(GPU_BOARD, "no driver")
+    track = Track(device, lambda: 1.0)
+    track.sample(slow=True, counter=True)
+    assert track.power_curve() is None
+    assert track.counter_curve() is None
+    assert device.missing["power"] == "no driver"
+    assert track.read_counter()[1] != track.read_counter()[1]
+    assert track.lost is not None
+    assert track.lost.text == "no driver"
