@@ -81,11 +81,8 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     load, load_name = _load(args.busy, sources)
     sources.close()
     meter = EnergyMeter(args.sample_hz, args.idle_power_s, rapl=not args.no_rapl)
-    if sources.devices:
-        run_windows(meter, args.idle_s, args.busy_s, load)
-    else:
-        # Nothing to measure: the reasons are all that is wanted, and they need no waiting.
-        run_windows(meter := EnergyMeter(args.sample_hz, 0.0, rapl=not args.no_rapl), 0.0, 0.0, None)
+    # Without a device the reasons are all that is wanted, and they need no waiting.
+    run_windows(meter, args.idle_s if sources.devices else 0.0, args.busy_s, load)
     summary = meter.summary()
     windows = windows_table(meter)
     record: dict[str, Any] = {

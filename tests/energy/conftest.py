@@ -39,8 +39,9 @@ class VirtualLoop:
         self.running = True
         self.cpu_s = 0.0
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         self.running = False
+        return True
 
 
 class VirtualRuntime:
@@ -161,3 +162,27 @@ def bursts(
             (start + burst_s + 1e-6, base_w),
         ]
     return [*points, (points[-1][0] + 100.0, base_w)]
+
+
+def run(gpus: FakeGpus, seconds: float, meter: EnergyMeter | None = None) -> EnergyMeter:
+    """One window of `seconds`."""
+    meter = meter or gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(seconds)
+    meter.stop()
+    return meter
+
+
+def truth(gpus: FakeGpus, meter: EnergyMeter, device: int = 0) -> float:
+    assert meter.start_s is not None
+    assert meter.end_s is not None
+    return gpus.truth_j(meter.start_s, meter.end_s, device)
+
+
+CURVES = {
+    "constant": constant(300.0),
+    "ramp": [(0.0, 100.0), (1.0, 100.0), (31.0, 700.0), (200.0, 700.0)],
+    "bursts": bursts(50.0, 300.0, every_s=5.0, burst_s=1.0, count=12, first_s=2.03),
+    "fast bursts": bursts(90.0, 650.0, every_s=0.73, burst_s=0.31, count=90, first_s=0.517),
+    "step down at the end": [(0.0, 600.0), (3.0, 600.0), (3.001, 120.0), (300.0, 120.0)],
+}

@@ -155,7 +155,7 @@ def test_windows_table_compares_counter_and_integral(fake_gpus: Fake) -> None:
         ("unsupported counter", "no energy counter", "integral"),
         ("counter_stick 0.1", "stood still", "reload"),
         ("unsupported instant", "no instant power", "update the NVIDIA driver"),
-        ("process 4194303 1", "pid namespace", "host"),
+        ("process 4194305 1", "pid namespace", "host"),
     ],
 )
 def test_findings_name_the_trouble_and_the_remedy(fake_gpus: Fake, statement: str, word: str, fix: str) -> None:

@@ -8,35 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gainwatt.energy import EnergyMeter
-
-from .conftest import FakeGpus, bursts, constant
+from .conftest import CURVES, FakeGpus, bursts, constant, run, truth
 
 Fake = Callable[..., FakeGpus]
-
-
-def run(gpus: FakeGpus, seconds: float, meter: EnergyMeter | None = None) -> EnergyMeter:
-    """One window of `seconds`."""
-    meter = meter or gpus.meter()
-    meter.start()
-    gpus.runtime.sleep(seconds)
-    meter.stop()
-    return meter
-
-
-def truth(gpus: FakeGpus, meter: EnergyMeter, device: int = 0) -> float:
-    assert meter.start_s is not None
-    assert meter.end_s is not None
-    return gpus.truth_j(meter.start_s, meter.end_s, device)
-
-
-CURVES = {
-    "constant": constant(300.0),
-    "ramp": [(0.0, 100.0), (1.0, 100.0), (31.0, 700.0), (200.0, 700.0)],
-    "bursts": bursts(50.0, 300.0, every_s=5.0, burst_s=1.0, count=12, first_s=2.03),
-    "fast bursts": bursts(90.0, 650.0, every_s=0.73, burst_s=0.31, count=90, first_s=0.517),
-    "step down at the end": [(0.0, 600.0), (3.0, 600.0), (3.001, 120.0), (300.0, 120.0)],
-}
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -111,97 +85,12 @@ def test_counter_alone_when_power_is_not_offered(fake_gpus: Fake) -> None:
     assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
 
 
-def test_neither_counter_nor_power(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(250.0), statements=[["unsupported power", "unsupported counter"]])
-    block = run(gpus, 3.0).summary()
-    assert block["gross_j"] is None
-    assert "NOT_SUPPORTED" in block["null_reasons"]["gross_j"]
-
-
 def test_old_driver_without_instant_power(fake_gpus: Fake) -> None:
     gpus = fake_gpus(constant(250.0), statements=[["unsupported instant"]])
     device = run(gpus, 3.0).summary()["devices"][0]
     assert device["power_source"] == "average"
     assert "power_averaged" in device["flags"]
     assert device["integral_j"] == pytest.approx(750.0, rel=0.01)
-
-
-@pytest.mark.parametrize("read", [5, 20, 60])
-def test_gpu_lost_at_read_k(fake_gpus: Fake, read: int) -> None:
-    statements = [[f"fail power {read} 0 15", "fail_at counter 0.5 0 15"]]
-    gpus = fake_gpus(constant(300.0), statements=statements)
-    meter = gpus.meter()
-    meter.start()
-    done = []
-    with meter.phase("work"):
-        gpus.runtime.sleep(10.0)
-        done.append("the work is done")
-    meter.stop()
-    block = meter.summary()
-    assert done
-    assert block["gross_j"] is None
-    assert block["net_j"] is None
-    device = block["devices"][0]
-    assert "lost" in device["flags"]
-    assert "error 15 (GPU_IS_LOST)" in device["null_reasons"]["gross_j"]
-    assert device["errors"]["first"][0]["code"] == 15
-    assert device["errors"]["count"] < 10
-    work = meter.phases()[0]["energy"]
-    assert work["gross_j"] is None
-    assert "GPU_IS_LOST" in work["reason"]
-    json.dumps(block, allow_nan=False)
-
-
-def test_phases_before_the_loss_keep_their_energy(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(300.0), statements=[["fail_at power 6 0 15", "fail_at counter 6 0 15"]])
-    meter = gpus.meter()
-    meter.start()
-    with meter.phase("before"):
-        gpus.runtime.sleep(4.0)
-    with meter.phase("after"):
-        gpus.runtime.sleep(4.0)
-    meter.stop()
-    before, after = meter.phases()
-    assert before["energy"]["gross_j"] == pytest.approx(1200.0, rel=0.01)
-    assert after["energy"]["gross_j"] is None
-    partial = after["energy"]["devices"][0]["partial_j"]
-    assert 0.0 < partial < 600.0
-
-
-def test_a_passing_timeout_costs_samples_and_no_energy(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(300.0), statements=[["fail_at power 3 4 10"]])
-    meter = run(gpus, 10.0)
-    device = meter.summary()["devices"][0]
-    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
-    assert {"read_errors", "gap"} <= set(device["flags"])
-    assert device["errors"]["count"] >= 9
-
-
-def test_stuck_counter_gives_way_to_the_integral(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(300.0), statements=[["counter_stick 0.2"]])
-    meter = run(gpus, 10.0)
-    device = meter.summary()["devices"][0]
-    assert device["method"] == "integral"
-    assert "counter_stuck" in device["flags"]
-    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
-
-
-def test_counter_that_sticks_in_the_middle(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(300.0), statements=[["counter_stick 12"]])
-    meter = run(gpus, 40.0)
-    device = meter.summary()["devices"][0]
-    assert device["method"] == "integral"
-    assert "counter_stuck" in device["flags"]
-    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
-
-
-def test_counter_reset_gives_way_to_the_integral(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(300.0), statements=[["counter_offset 1000000", "counter_reset 5"]])
-    meter = run(gpus, 20.0)
-    device = meter.summary()["devices"][0]
-    assert device["method"] == "integral"
-    assert "counter_reset" in device["flags"]
-    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
 
 
 def test_two_gpus_are_summed_and_kept_apart(fake_gpus: Fake) -> None:
@@ -212,37 +101,6 @@ def test_two_gpus_are_summed_and_kept_apart(fake_gpus: Fake) -> None:
     assert [device["gross_j"] for device in block["devices"]] == pytest.approx(each, rel=0.01)
     assert block["gross_j"] == pytest.approx(sum(each), rel=0.01)
     assert block["by_boundary"]["gpu_board"]["gross_j"] == pytest.approx(block["gross_j"])
-
-
-def test_one_of_two_gpus_lost_makes_the_sum_null_and_keeps_the_other(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(
-        constant(300.0), constant(200.0), statements=[[], ["fail_at power 4 0 15", "fail_at counter 4 0 15"]]
-    )
-    meter = run(gpus, 12.0)
-    block = meter.summary()
-    assert block["gross_j"] is None
-    assert block["null_reasons"]["gross_j"].startswith("gpu:1")
-    assert block["devices"][0]["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
-
-
-def test_sampler_starved_for_two_seconds(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(CURVES["bursts"])
-    gpus.runtime.starved = [(7.0, 9.0)]
-    meter = run(gpus, 20.0)
-    block = meter.summary()
-    device = block["devices"][0]
-    assert device["method"] == "counter"
-    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
-    assert "gap" in device["flags"]
-    assert block["sampling"]["gaps"] == 1
-    assert block["sampling"]["longest_gap_s"] == pytest.approx(2.0, abs=0.15)
-    assert block["sampling"]["missed"] >= 18
-
-
-def test_starved_without_a_counter_is_marked(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(CURVES["bursts"], statements=[["unsupported counter"]])
-    gpus.runtime.starved = [(7.0, 9.0)]
-    assert "gap" in run(gpus, 20.0).summary()["devices"][0]["flags"]
 
 
 def test_gross_net_and_idle_on_both_sides(fake_gpus: Fake) -> None:
@@ -291,14 +149,6 @@ def test_marks_of_the_board(fake_gpus: Fake) -> None:
     assert all(entry["text"] for entry in block["flags"])
 
 
-def test_unsupported_side_readings_do_no_harm(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(300.0), statements=[["unsupported slow", "unsupported limit"]])
-    device = run(gpus, 3.0).summary()["devices"][0]
-    assert device["gross_j"] == pytest.approx(900.0, rel=0.01)
-    assert device["power_limit_w"] is None
-    assert device["temperature_before_c"] is None
-
-
 def test_counter_is_read_rarely(fake_gpus: Fake) -> None:
     gpus = fake_gpus(constant(300.0))
     meter = gpus.meter()
@@ -330,31 +180,6 @@ def test_summary_while_running_covers_the_time_so_far(fake_gpus: Fake) -> None:
     gpus.runtime.sleep(4.0)
     assert meter.summary()["gross_j"] == pytest.approx(1200.0, rel=0.05)
     meter.stop()
-
-
-def test_exception_in_the_work_passes_and_the_energy_is_kept(fake_gpus: Fake) -> None:
-    gpus = fake_gpus(constant(300.0))
-    meter = gpus.meter()
-
-    def work() -> None:
-        with meter, meter.phase("work"):
-            gpus.runtime.sleep(3.0)
-            raise KeyError("the work failed")
-
-    with pytest.raises(KeyError):
-        work()
-    assert meter.summary()["gross_j"] == pytest.approx(900.0, rel=0.01)
-    assert meter.phases()[0]["error"] == "KeyError"
-
-
-def test_a_failing_synchronize_is_reported_and_harmless(fake_gpus: Fake) -> None:
-    def broken() -> None:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    gpus = fake_gpus(constant(300.0))
-    meter = run(gpus, 2.0, gpus.meter(synchronize=broken))
-    assert meter.summary()["gross_j"] == pytest.approx(600.0, rel=0.01)
-    assert "illegal memory access" in meter.summary()["null_reasons"]["meter"]
 
 
 def test_zero_watts_are_kept_and_marked(fake_gpus: Fake) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gainwatt.energy.processes import classify
+from gainwatt.energy.processes import classify, may_be_foreign
 
 from .conftest import FakeGpus, constant
 
@@ -37,9 +37,22 @@ def test_a_damaged_entry_and_a_loop_end(tmp_path: Path) -> None:
     assert owners(proc, [70, 90]) == ["foreign", "unknown"]
 
 
+def entry(pid: int, seen: str, owner: str = "unknown") -> dict[str, object]:
+    return {"pid": pid, "seen": seen, "owner": owner}
+
+
+def test_one_unresolvable_process_after_the_work_is_ours() -> None:
+    assert not may_be_foreign([entry(5, "after")], own_context=False)
+    assert may_be_foreign([entry(5, "before")], own_context=False)
+    assert not may_be_foreign([entry(5, "before"), entry(5, "after")], own_context=True)
+    assert may_be_foreign([entry(5, "after"), entry(6, "after")], own_context=False)
+    assert may_be_foreign([entry(5, "before"), entry(6, "after")], own_context=True)
+    assert not may_be_foreign([entry(5, "before", "ours"), entry(6, "after", "foreign")], own_context=False)
+
+
 def test_meter_marks_foreign_and_unknown_processes(fake_gpus: Callable[..., FakeGpus]) -> None:
     gpus = fake_gpus(
-        constant(100.0), constant(100.0), statements=[[f"process {os.getpid()} 1048576"], ["process 4194303 1"]]
+        constant(100.0), constant(100.0), statements=[[f"process {os.getpid()} 1048576"], ["process 4194305 1"]]
     )
     meter = gpus.meter()
     meter.start()

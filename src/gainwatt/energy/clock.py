@@ -16,8 +16,8 @@ class Loop(Protocol):
     def cpu_s(self) -> float:
         """CPU time that the loop has used so far, in seconds."""
 
-    def stop(self) -> None:
-        """End the loop and wait for its last round."""
+    def stop(self) -> bool:
+        """End the loop and wait for its last round; False when that round does not end."""
 
 
 class Runtime(Protocol):
@@ -72,10 +72,11 @@ class ThreadLoop:
         """CPU time of the thread at the end of its last round, in seconds."""
         return self._cpu_s
 
-    def stop(self) -> None:
-        """End the thread; gives up waiting after 5 s, when a driver call hangs."""
+    def stop(self) -> bool:
+        """End the thread; gives up waiting after 5 s, when a driver call hangs, and returns False."""
         self._running = False
         self._thread.join(timeout=5.0)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         due = time.monotonic()

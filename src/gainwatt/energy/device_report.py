@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gainwatt.energy.device import DeviceState
 from gainwatt.energy.flags import THROTTLE_NAMES
-from gainwatt.energy.processes import FOREIGN, UNKNOWN
+from gainwatt.energy.processes import FOREIGN, may_be_foreign
 from gainwatt.energy.track import ERRORS_KEPT, Track
 from gainwatt.energy.window import Reader, WindowEnergy
 
@@ -79,9 +79,10 @@ def _flags(report: Report, number: int, before: DeviceState, after: DeviceState)
         flags.append("power_limit_not_default")
     if before.mig_enabled or after.mig_enabled or device.info.mig_ids:
         flags.append("mig")
-    owners = {process["owner"] for process in report.meter.processes.get(device.info.label, [])}
+    found = report.meter.processes.get(device.info.label, [])
+    owners = {process["owner"] for process in found}
     flags += ["foreign_processes"] if FOREIGN in owners else []
-    flags += ["unknown_processes"] if UNKNOWN in owners else []
+    flags += ["unknown_processes"] if may_be_foreign(found, report.meter.own_context) else []
     first, second = report.idle_before[number], report.idle_after[number]
     if first and second is not None and abs(second - first) > IDLE_DRIFT * first:
         flags.append("idle_drift")
@@ -111,7 +112,7 @@ def _errors(report: Report, track: Track) -> dict[str, Any]:
         {"time_s": rounded(event.time_s - report.start), "code": event.code, "text": event.text}
         for event in track.errors
     ]
-    return {"count": track.error_count, "first": listed[:ERRORS_KEPT]}
+    return {"count": len(track.error_times), "first": listed[:ERRORS_KEPT]}
 
 
 def _reasons(report: Report, number: int, window: WindowEnergy) -> dict[str, str]:

@@ -24,7 +24,7 @@ from gainwatt.energy.rapl import POWERCAP_ROOT
 from gainwatt.energy.sampler import Sampler
 from gainwatt.energy.sources import Sources, open_sources
 from gainwatt.energy.summary import Report
-from gainwatt.energy.sync import cuda_synchronize
+from gainwatt.energy.sync import cuda_in_use, cuda_synchronize
 from gainwatt.energy.track import Track
 
 NOT_STARTED = "the meter was not started"
@@ -71,6 +71,7 @@ class EnergyMeter:
         self.states_before: list[DeviceState] = []
         self.states_after: list[DeviceState] = []
         self.processes: dict[str, list[dict[str, Any]]] = {}
+        self.own_context = cuda_in_use()
         self.problems: list[str] = []
         self.log = PhaseLog()
         self.state = "new"

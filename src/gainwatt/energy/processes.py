@@ -36,6 +36,18 @@ def classify(
     return result
 
 
+def may_be_foreign(found: Sequence[dict[str, Any]], own_context: bool) -> bool:
+    """Whether processes of unknown owner are more than this job explains.
+
+    `found` holds classified processes with `seen` (`before` or `after` the work). Inside a container a job sees its own
+    process under a pid that it cannot resolve: one new entry per board is its own, and one before the work as well
+    when it used the GPU already (`own_context`).
+    """
+    before = {entry["pid"] for entry in found if entry["owner"] == UNKNOWN and entry["seen"] == "before"}
+    after = {entry["pid"] for entry in found if entry["owner"] == UNKNOWN and entry["seen"] == "after"}
+    return len(before) > int(own_context) or len(after | before) > 1
+
+
 def _ancestry(pid: int, proc: Path) -> list[int]:
     """`pid` and its parents up to, not including, process 1; empty when /proc does not know `pid`."""
     line: list[int] = []

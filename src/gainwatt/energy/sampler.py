@@ -46,10 +46,12 @@ class Sampler:
         self._loop = self._runtime.start_loop(self.poll, self.period_s)
 
     def stop(self) -> None:
-        """Stop sampling and take one last round, so that the last window is closed by a sample behind its edge."""
-        if self._loop is not None:
-            self._loop.stop()
-        self.poll(last=True)
+        """Stop sampling and take one last round, so that the last window is closed by a sample behind its edge.
+
+        Where the thread hangs in the driver there is no last round: it would hang as well.
+        """
+        if self._loop is None or self._loop.stop():
+            self.poll(last=True)
 
     @property
     def cpu_s(self) -> float:

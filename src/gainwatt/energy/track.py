@@ -37,7 +37,7 @@ class Track:
         # (time, joules) pairs: the sampler and the caller both append, and one append is atomic where two are not.
         self.counter_points: list[tuple[float, float]] = []
         self.errors: list[ErrorEvent] = []
-        self.error_count = 0
+        self.error_times = array("d")
         self.lost: ErrorEvent | None = None
 
     def sample(self, slow: bool, counter: bool) -> None:
@@ -83,7 +83,7 @@ class Track:
         except Exception as error:  # noqa: BLE001 - a meter never fails the work that it measures
             event = ErrorEvent(self._now(), f"{type(error).__name__}: {error}", None)
             fatal = False
-        self.error_count += 1
+        self.error_times.append(event.time_s)
         if len(self.errors) < ERRORS_KEPT:
             self.errors.append(event)
         if fatal:

@@ -9,6 +9,7 @@ reading.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gainwatt.energy.edges import Edge
@@ -167,9 +168,9 @@ class Reader:
             result.flags.append("throttled")
         if bits & POWER_CAP_BITS:
             result.flags.append("power_capped")
-        if any(start_s <= time_s <= end_s for time_s in self._zero_times):
+        if _any_between(self._zero_times, start_s, end_s):
             result.flags.append("zero_power")
-        if any(start_s <= event.time_s <= end_s for event in self.track.errors):
+        if _any_between(self.track.error_times, start_s, end_s):
             result.flags.append("read_errors")
 
     def _explain(self, result: WindowEnergy, start_s: float, end_s: float) -> None:
@@ -184,3 +185,8 @@ class Reader:
             result.reason = missing.get("power") or missing.get("counter") or "no reading covers the window"
         if self.power is not None and start_s < self.power.times[-1] < end_s:
             result.partial_j = self.power.between(max(start_s, self.power.times[0]), self.power.times[-1])
+
+
+def _any_between(times: Sequence[float], start_s: float, end_s: float) -> bool:
+    place = bisect_left(times, start_s)
+    return place < len(times) and times[place] <= end_s
