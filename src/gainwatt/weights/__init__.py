@@ -1,0 +1,14 @@
+"""What a checkpoint's weights look like, what 4-bit quantization does to them, and what training changed in code space.
+
+    tensors    names, types and places of tensors, from the safetensors headers; blocks of rows, read without a model
+    select     which tensors are measured: 2-D weights, without embeddings and copies of them
+    moments    exact distribution statistics of one tensor in one pass (three for fp32)
+    channels   maxima of output channels
+    quantizers error, codes and steps of the symmetric proxy and of NF4
+    update     what training changed: norm, share of changed weights, flipped codes
+    measure    one row per tensor
+    summary    the numbers of a whole checkpoint
+    pairing    refusing to pair a diagnosis with the evaluation of another checkpoint
+
+Importing this package imports the standard library only.
+"""

@@ -1,0 +1,156 @@
+"""Tensors of a checkpoint, found in the safetensors headers and read in blocks of rows.
+
+The file format: 8 bytes little-endian header length, a JSON header with type, shape and byte range of each tensor,
+then the data (https://github.com/huggingface/safetensors#format). Blocks are read with plain reads into one buffer:
+pages of a memory map would count as this process's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gainwatt.errors import InputError
+
+TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_ALIGNMENT = 64  # elements: blocks begin where a block of NF4 begins
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One stored tensor: `shape`, type as safetensors names it, and its byte range in `path`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    begin: int
+    end: int
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def torch_name(self) -> str:
+        """`float32`, `bfloat16` or `float16`. Raises InputError for any other type."""
+        if self.dtype not in TORCH_NAMES:
+            raise InputError(
+                f"the tensor {self.name} in {self.path} is stored as {self.dtype}, not as F32, BF16 or F16",
+                "give an unquantized checkpoint",
+            )
+        return TORCH_NAMES[self.dtype]
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor in the *.safetensors files of `folder`, sorted by name.
+
+    Raises InputError naming the file: none there, truncated, a header that is no header, a tensor stored twice.
+    """
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise InputError(f"there are no *.safetensors files in {folder}", "give the folder of a saved model")
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        for tensor in _read_header(path):
+            if tensor.name in found:
+                raise InputError(
+                    f"the tensor {tensor.name} is stored twice: in {found[tensor.name].path} and in {path}",
+                    "remove the files that do not belong to the checkpoint",
+                )
+            found[tensor.name] = tensor
+    return dict(sorted(found.items()))
+
+
+def _read_header(path: Path) -> list[Tensor]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+                raise ValueError("the header is longer than the file")
+            header = json.loads(handle.read(length))
+        data = 8 + length
+        header.pop("__metadata__", None)
+        found = [_tensor(name, entry, path, data) for name, entry in header.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"cannot read {path} as safetensors: {error}", "bring or make the checkpoint again") from error
+    for tensor in found:
+        expected = _BYTES.get(tensor.dtype, 0) * tensor.numel
+        if not data <= tensor.begin <= tensor.end <= size or (expected and tensor.end - tensor.begin != expected):
+            raise InputError(
+                f"{path} is truncated or damaged: the data of {tensor.name} is not where the header says",
+                "bring or make the checkpoint again",
+            )
+    return found
+
+
+def _tensor(name: str, entry: dict[str, Any], path: Path, data: int) -> Tensor:
+    begin, end = entry["data_offsets"]
+    return Tensor(name, str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), path, data + begin, data + end)
+
+
+def rows_per_block(shape: tuple[int, ...], elements: int) -> int:
+    """Rows of a 2-D tensor in a block of about `elements`, so that each block starts at a multiple of 64 elements."""
+    columns = max(shape[1], 1)
+    step = _ALIGNMENT // math.gcd(columns, _ALIGNMENT)
+    return max(step, elements // columns // step * step)
+
+
+def row_blocks(tensor: Tensor, *, elements: int, device: str = "cpu") -> Iterator[Any]:
+    """Blocks of consecutive rows of a 2-D tensor, in the stored type, on `device`.
+
+    A block is valid until the next one is asked for: on the CPU all share one buffer. Raises InputError when the file
+    ends early.
+    """
+    import torch
+
+    rows, columns = tensor.shape
+    dtype = getattr(torch, tensor.torch_name)
+    step = min(rows_per_block(tensor.shape, elements), rows)
+    buffer = torch.empty((step, columns), dtype=dtype)
+    if tensor.numel == 0:
+        return
+    raw = memoryview(buffer.view(torch.uint8).numpy()).cast("B")
+    row_bytes = columns * buffer.element_size()
+    with tensor.path.open("rb", buffering=0) as handle:
+        handle.seek(tensor.begin)
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            _read_into(handle, raw[: count * row_bytes], tensor)
+            block = buffer[:count]
+            yield block if device == "cpu" else block.to(device)
+
+
+def _read_into(handle: Any, target: memoryview, tensor: Tensor) -> None:
+    done = 0
+    while done < len(target):
+        got = handle.readinto(target[done:])
+        if not got:
+            raise InputError(
+                f"{tensor.path} ended in the middle of {tensor.name}", "bring or make the checkpoint again"
+            )
+        done += got
+
+
+def same_values(first: Tensor, second: Tensor, *, block_bytes: int = 1 << 20) -> bool:
+    """True where two tensors of the same type and shape hold the same bytes; reads until the first difference."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return False
+    left = first.end - first.begin
+    with first.path.open("rb") as one, second.path.open("rb") as other:
+        one.seek(first.begin)
+        other.seek(second.begin)
+        while left > 0:
+            count = min(block_bytes, left)
+            if one.read(count) != other.read(count):
+                return False
+            left -= count
+    return True
