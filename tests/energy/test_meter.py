@@ -85,6 +85,27 @@ def test_counter_alone_when_power_is_not_offered(fake_gpus: Fake) -> None:
     assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
 
 
+@pytest.mark.parametrize("seconds", [3.0, 20.0])
+def test_a_slow_counter_is_aligned_too(fake_gpus: Fake, seconds: float) -> None:
+    gpus = fake_gpus(CURVES["ramp"], statements=[["counter_tick 0.7"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert device["counter_tick_s"] == pytest.approx(0.7, abs=0.01)
+    assert device["method"] == "counter"
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+@pytest.mark.parametrize(("seconds", "method"), [(3.0, "integral"), (40.0, "integral"), (400.0, "counter")])
+def test_a_counter_too_slow_to_align_counts_over_long_windows_only(
+    fake_gpus: Fake, seconds: float, method: str
+) -> None:
+    gpus = fake_gpus(CURVES["ramp"], statements=[["counter_tick 2"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert (device["method"], device["edges_aligned"]) == (method, False)
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
 def test_old_driver_without_instant_power(fake_gpus: Fake) -> None:
     gpus = fake_gpus(constant(250.0), statements=[["unsupported instant"]])
     device = run(gpus, 3.0).summary()["devices"][0]

@@ -42,6 +42,8 @@ def chosen(value: str | None) -> list[int]:
         ("-1", []),
         ("NoDevFiles", []),
         ("none", []),
+        ("²", []),
+        ("9" * 5000, []),
     ],
 )
 def test_values(value: str | None, indices: list[int]) -> None:

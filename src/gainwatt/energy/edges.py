@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 from gainwatt.energy.clock import Runtime
 from gainwatt.energy.device import DeviceError
-from gainwatt.energy.integrate import DEFAULT_TICK_S, carry_from_tick, split_tick
+from gainwatt.energy.integrate import carry_from_tick, split_tick
 from gainwatt.energy.track import Track
 
 SPIN_SLEEP_S = 0.001
-TICK_PATIENCE_S = 0.35
-"""How long to wait for a tick before the counter is taken as it is; three and a half usual ticks."""
+TICK_PATIENCE_S = 1.2
+"""How long to wait for a tick before the counter is taken as it is; a dozen of the usual 0.1 s."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def _closed(
         return Edge(end, None, aligned=False)
     if track.device.counter_tick_s is None:
         return Edge(end, joules, aligned=True, reading_j=joules)
-    if tick is None or not tick.changed or power is None:
+    if tick is None or not tick.changed or power is None or period is None:
         return Edge(end, joules, aligned=False, reading_j=joules)
-    at_edge = split_tick(joules, tick.joules, tick.time_s, period or DEFAULT_TICK_S, end, power)
+    at_edge = split_tick(joules, tick.joules, tick.time_s, period, end, power)
     return Edge(end, at_edge, aligned=True, reading_j=joules, tick_time_s=tick.time_s)
 
 

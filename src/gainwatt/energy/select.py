@@ -49,7 +49,7 @@ def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
         if gpu is None:
             selection.reason = _ending(value, entry, why, bool(selection.indices))
             break
-        numbers_used = numbers_used or entry.isdigit()
+        numbers_used = numbers_used or _is_number(entry)
         if gpu.index not in selection.indices:
             selection.indices.append(gpu.index)
         if entry.startswith("MIG-"):
@@ -59,7 +59,7 @@ def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
 
 
 def _find(entry: str, gpus: Sequence[GpuEntry]) -> tuple[GpuEntry | None, str]:
-    if entry.isdigit():
+    if _is_number(entry):
         number = int(entry)
         match = [gpu for gpu in gpus if gpu.index == number]
         return (match[0], "") if match else (None, f"the driver lists {len(gpus)} GPUs, counted from 0")
@@ -74,6 +74,11 @@ def _find(entry: str, gpus: Sequence[GpuEntry]) -> tuple[GpuEntry | None, str]:
     if entry.startswith("GPU-"):
         return _by_prefix(entry, gpus)
     return None, "it is neither an index nor a UUID of a GPU or MIG instance"
+
+
+def _is_number(entry: str) -> bool:
+    # `isdigit` alone takes superscripts, and `int` refuses thousands of digits.
+    return entry.isascii() and entry.isdigit() and len(entry) < 10
 
 
 def _by_prefix(prefix: str, gpus: Sequence[GpuEntry]) -> tuple[GpuEntry | None, str]:

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gainwatt.energy.edges import Edge
+from gainwatt.energy.edges import TICK_PATIENCE_S, Edge
 from gainwatt.energy.flags import POWER_CAP_BITS, THROTTLE_BITS
 from gainwatt.energy.integrate import (
     DEFAULT_TICK_S,
@@ -63,6 +63,10 @@ class Reader:
         self.power: Curve | None = track.power_curve()
         self.counter: Curve | None = track.counter_curve()
         self.tick_s = tick_s or track.device.counter_tick_s or DEFAULT_TICK_S
+        # A counter that was not seen to tick may be stuck or slow: it is judged and trusted only over windows that are
+        # long against what was waited for.
+        self._slowest_tick_s = tick_s or TICK_PATIENCE_S
+        self._long_s = LONG_TICKS * self._slowest_tick_s
         self._hold_s = max(3 * period_s, 0.5)
         self._gaps = gaps(self.power.times, GAP_PERIODS * period_s) if self.power else []
         bits = [(time_s, bits) for time_s, bits in track.throttle_samples() if bits]
@@ -125,7 +129,7 @@ class Reader:
             result.counter_j = self.counter.between(start_s, end_s)
             if len(inside) < FEW_TICKS:
                 result.flags.append("coarse")
-        elif len(inside) > 1 and inside[-1][0] - inside[0][0] >= LONG_TICKS * self.tick_s:
+        elif len(inside) > 1 and inside[-1][0] - inside[0][0] >= self._long_s:
             rim = self.power.between(start_s, inside[0][0]) + self.power.between(inside[-1][0], end_s)
             result.counter_j = inside[-1][1] - inside[0][1] + rim
         return self._healthy(result, inside)
@@ -133,7 +137,7 @@ class Reader:
     def _healthy(self, result: WindowEnergy, points: list[tuple[float, float]]) -> bool:
         if self.track.device.counter_tick_s is None:
             return result.counter_j is not None
-        health = counter_health([t for t, _ in points], [j for _, j in points], self.tick_s)
+        health = counter_health([t for t, _ in points], [j for _, j in points], self._slowest_tick_s)
         if health.reset:
             result.flags.append("counter_reset")
         elif health.stuck:
@@ -147,7 +151,7 @@ class Reader:
         return list(zip(self.counter.times[low:high], self.counter.cumulative[low:high], strict=True))
 
     def _choose(self, result: WindowEnergy, healthy: bool) -> None:
-        certain = result.aligned or result.seconds >= LONG_TICKS * self.tick_s
+        certain = result.aligned or result.seconds >= self._long_s
         if healthy and (certain or result.integral_j is None):
             result.method, result.gross_j = "counter", result.counter_j
             if not certain and self.track.device.counter_tick_s is not None:
