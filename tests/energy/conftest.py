@@ -170,6 +170,8 @@ def run(gpus: FakeGpus, seconds: float, meter: EnergyMeter | None = None) -> Ene
     meter.start()
     gpus.runtime.sleep(seconds)
     meter.stop()
+    # What the meter swallows to protect the work must not hide a fault of its own.
+    assert [problem for problem in meter.problems if not problem.startswith("synchronize")] == []
     return meter
 
 

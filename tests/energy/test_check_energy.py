@@ -95,7 +95,7 @@ def test_with_a_board_by_command_line(fake_library: Path, tmp_path: Path) -> Non
     assert "sudo nvidia-smi -pm 1" in done.stdout
     written = json.loads(record.read_text(encoding="utf-8"))
     assert {row["window"] for row in written["windows"]} == {"idle", "busy"}
-    assert written["call_costs"][1]["period_s"] == pytest.approx(0.1, abs=0.03)
+    assert all(cost["median_us"] > 0 for cost in written["call_costs"])
     assert trace.exists()
     assert figure.exists()
 

@@ -119,6 +119,13 @@ def test_phases_without_a_meter_and_outside_of_start_and_stop(fake_gpus: Fake) -
     assert found["after"]["energy"]["reason"]
 
 
+def test_paths_of_three_levels() -> None:
+    log = PhaseLog()
+    assert [log.enter(name).path for name in ("a", "b", "c")] == ["a", "a/b", "a/b/c"]
+    log.leave()
+    assert log.enter("d").path == "a/b/d"
+
+
 def test_every_thread_has_its_own_nesting() -> None:
     log = PhaseLog()
     outer = log.enter("main")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from gainwatt.energy import EnergyMeter, rapl
 from gainwatt.energy.device import DeviceError
 from gainwatt.energy.rapl import Unwrapper, open_rapl
+
+from .conftest import FakeGpus
 
 RANGE = 262_143_328_850
 
@@ -116,6 +119,35 @@ def test_meter_counts_package_and_dram_across_a_wrap(tmp_path: Path) -> None:
     assert block["gross_j"] == pytest.approx(23.0)
     assert block["net_j"] is None
     assert "idle_s is 0" in block["null_reasons"]["net_j"]
+
+
+def test_a_short_phase_lies_between_close_readings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_gpus: Callable[..., FakeGpus]
+) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    gpus = fake_gpus([(0.0, 100.0), (500.0, 100.0)])
+    # A package at 20 W, from second 10 on at 80 W.
+    monkeypatch.setattr(rapl.os, "pread", lambda *_: str(int(1e6 * _package_j(gpus.runtime.now()))).encode())
+    meter = gpus.meter(rapl=True, rapl_root=tmp_path, idle_s=2.0)
+    meter.start()
+    gpus.runtime.sleep(10.0 - gpus.runtime.now())
+    with meter.phase("busy"):
+        gpus.runtime.sleep(3.0)
+    gpus.runtime.sleep(20.0)
+    meter.stop()
+    energy = meter.phases()[0]["energy"]
+    assert [device["device"] for device in energy["devices"]] == ["gpu:0", "cpu:0"]
+    assert energy["devices"][1]["gross_j"] == pytest.approx(240.0, rel=0.07)
+    assert "coarse" not in energy["flags"]
+    package = meter.summary()["devices"][1]
+    assert package["idle_before_w"] == pytest.approx(20.0, rel=0.01)
+    start, end = meter.start_s or 0.0, meter.end_s or 0.0
+    assert package["gross_j"] == pytest.approx(_package_j(end) - _package_j(start), rel=0.001)
+    assert meter.summary()["boundary"] == ["gpu_board", "cpu_package"]
+
+
+def _package_j(now: float) -> float:
+    return 20.0 * now + 60.0 * max(0.0, now - 10.0)
 
 
 def test_a_zone_that_vanishes_leaves_the_work_done_and_the_energy_null(tmp_path: Path) -> None:

@@ -64,8 +64,12 @@ def close_edge(
     """
     end = runtime.now()
     powers = [_power(track) for track in tracks]
-    readings = [track.read_counter() if _counts(track) else (end, math.nan) for track in tracks]
-    ticks = _wait_for_ticks(tracks, runtime, [reading[1] for reading in readings])
+    readings = [math.nan] * len(tracks)
+    # Continuous counters first: they are exact at the moment of reading, and the others take milliseconds each.
+    for index in sorted(range(len(tracks)), key=lambda number: not _continuous(tracks[number])):
+        if _counts(tracks[index]):
+            readings[index] = tracks[index].read_counter()[1]
+    ticks = _wait_for_ticks(tracks, runtime, readings)
     edges = []
     for track, power, reading, tick, period in zip(tracks, powers, readings, ticks, periods_s, strict=True):
         edges.append(_closed(track, end, power, reading, tick, period))
@@ -74,7 +78,7 @@ def close_edge(
 
 def tick_period_s(track: Track, runtime: Runtime) -> float | None:
     """Observed update period of the counter in seconds: the time between two ticks; None when it does not tick."""
-    if not _counts(track) or track.device.counter_tick_s is None:
+    if not _counts(track) or _continuous(track):
         return None
     first = _wait_for_ticks([track], runtime)[0]
     second = _wait_for_ticks([track], runtime)[0] if first is not None and first.changed else None
@@ -87,14 +91,13 @@ def _closed(
     track: Track,
     end: float,
     power: float | None,
-    reading: tuple[float, float],
+    joules: float,
     tick: _Tick | None,
     period: float | None,
 ) -> Edge:
-    joules = reading[1]
     if math.isnan(joules):
         return Edge(end, None, aligned=False)
-    if track.device.counter_tick_s is None:
+    if _continuous(track):
         return Edge(end, joules, aligned=True, reading_j=joules)
     if tick is None or not tick.changed or power is None or period is None:
         return Edge(end, joules, aligned=False, reading_j=joules)
@@ -103,10 +106,11 @@ def _closed(
 
 
 def _carried(track: Track, tick: _Tick | None, edge_s: float) -> Edge:
+    if _continuous(track) and _counts(track):
+        joules = track.read_counter()[1]
+        return Edge(edge_s, None if math.isnan(joules) else joules, aligned=True, reading_j=joules)
     if tick is None:
         return Edge(edge_s, None, aligned=False)
-    if track.device.counter_tick_s is None:
-        return Edge(edge_s, tick.joules, aligned=True, reading_j=tick.joules)
     power = _power(track) if tick.changed else None
     if power is None:
         return Edge(edge_s, tick.joules, tick.changed, reading_j=tick.joules, tick_time_s=tick.time_s)
@@ -121,14 +125,10 @@ def _wait_for_ticks(
     found: list[_Tick | None] = [None] * len(tracks)
     last: dict[int, tuple[float, float]] = {}
     for index, track in enumerate(tracks):
-        if not _counts(track):
+        if not _counts(track) or _continuous(track):
             continue
         time_s, joules = (runtime.now(), seen_j[index]) if seen_j is not None else track.read_counter()
-        if math.isnan(joules):
-            continue
-        if track.device.counter_tick_s is None:
-            found[index] = _Tick(time_s, joules, changed=True)
-        else:
+        if not math.isnan(joules):
             last[index] = (time_s, joules)
     deadline = runtime.now() + TICK_PATIENCE_S
     while last and runtime.now() < deadline:
@@ -151,6 +151,10 @@ def _wait_for_ticks(
 
 def _counts(track: Track) -> bool:
     return track.device.has_counter and track.lost is None
+
+
+def _continuous(track: Track) -> bool:
+    return track.device.counter_tick_s is None
 
 
 def _power(track: Track) -> float | None:
