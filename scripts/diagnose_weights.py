@@ -51,6 +51,7 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
         outlier_multiplier=settings.outlier_multiplier,
         schemes=settings.schemes,
         device=device(),
+        random_control=settings.random_control,
     )
     with job.phase("check"):
         checkpoint, base = read_checkpoints(job, args)
@@ -65,7 +66,7 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
         )
     metrics = summarize(measured, plan)
     job.metrics.update(metrics)
-    job.null_reasons.update(null_reasons(metrics, trained=base is not None))
+    job.null_reasons.update(null_reasons(metrics, plan, trained=base is not None))
     job.settings["effective"] = {"device": plan.device, "block_elements": plan.elements()}
     memory = memory_mib()
     job.metrics["peak_rss_mib"] = memory["peak_rss_mib"]

@@ -58,7 +58,7 @@ def test_blocks_do_not_change_the_numbers(tmp_path: Path, name: str) -> None:
     base = checkpoint(tmp_path / "b", weights(TYPES[name]))
     whole, cut = (diagnose(folder, base, Plan(schemes=BOTH, block_elements=size), label="x") for size in (1 << 20, 64))
     for one, other in zip(whole, cut, strict=True):
-        words = {key: value for key, value in one.row.items() if isinstance(value, str)}
+        words = {key: value for key, value in one.row.items() if isinstance(value, str | None)}
         assert words.items() <= other.row.items()
         numbers = {key: value for key, value in one.row.items() if key not in words}
         assert {key: other.row[key] for key in numbers} == pytest.approx(numbers, rel=1e-5)
@@ -96,8 +96,28 @@ def test_an_unchanged_checkpoint_has_no_flips(tmp_path: Path) -> None:
     plan = Plan(schemes=BOTH)
     found = summarize(diagnose(folder, folder, plan, label="x"), plan)
     changes = {key: value for key, value in found.items() if "flip" in key or "update" in key or "changed" in key}
-    assert len(changes) == 6
-    assert set(changes.values()) == {0.0}
+    assert len(changes) == 8
+    assert set(changes.values()) == {0.0, None}  # the control is off
+
+
+def test_random_noise_of_the_same_size(tmp_path: Path) -> None:
+    """Training that is itself such noise flips as many codes; without noise nothing flips."""
+    generator = torch.Generator().manual_seed(5)
+    base = 0.02 * torch.randn((256, 512), generator=generator)
+    trained = base + 3e-4 * torch.randn(base.shape, generator=generator)
+    folders = [checkpoint(tmp_path / name, {"a.weight": w}) for name, w in (("t", trained), ("b", base))]
+    plan = Plan(schemes=BOTH, random_control=True)
+    (found,) = diagnose(*folders, plan, label="x")
+    for key in ("symmetric_w4", "bnb_nf4"):
+        flips = found.row[f"code_flip_frac_{key}"]
+        assert flips > 0.02
+        assert found.row[f"random_code_flip_frac_{key}"] == pytest.approx(flips, rel=0.05)
+    assert diagnose(*folders, plan, label="x")[0].row == found.row
+    (still,) = diagnose(folders[1], folders[1], plan, label="x")
+    assert still.row["random_code_flip_frac_symmetric_w4"] == 0.0
+    off = summarize(diagnose(*folders, Plan(), label="x"), Plan())
+    assert off["random_code_flip_frac_symmetric_w4"] is None
+    assert "diagnose.random_control" in null_reasons(off, Plan(), trained=True)["random_code_flip_frac_symmetric_w4"]
 
 
 def test_an_all_zero_weight_has_nulls(tmp_path: Path) -> None:
@@ -143,7 +163,7 @@ def test_summary_by_hand() -> None:
     assert found["relative_mse_symmetric_w4_pooled"] == pytest.approx(62 / 1000)
     assert found["w4_snr_db_pooled"] == pytest.approx(-10 * math.log10(0.062))
     assert found["top_relative_mse"] == [{"module": "b", "value": 0.1}, {"module": "a", "value": 0.01}]
-    reasons = null_reasons(found, trained=False)
+    reasons = null_reasons(found, plan, trained=False)
     assert set(reasons) == {key for key, value in found.items() if value is None}
     assert "base" in reasons["code_flip_frac_symmetric_w4"]
 

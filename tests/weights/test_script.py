@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from pyarrow import parquet
 
+from gainwatt.errors import InputError
 from gainwatt.record import file_sha256, read_record
 from gainwatt.weights.measure import Plan
 
@@ -62,6 +65,27 @@ def test_base_and_trained(tmp_path: Path) -> None:
     assert table.to_pylist()[0]["module_name"] == NAME.removesuffix(".weight")
 
 
+@pytest.fixture(scope="module")
+def main() -> Callable[[list[str]], int]:
+    """The script's `main`, in this process."""
+    spec = importlib.util.spec_from_file_location("diagnose_weights", ROOT / "scripts" / "diagnose_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def refusal(main: Callable[[list[str]], int], folder: Path, *arguments: str | Path) -> str:
+    """What the script says when it refuses; it must leave no record."""
+    record = folder / "r.json"
+    options = ["--study", ROOT / "config" / "demo.yaml", "--set", "energy.idle_s=0", "--set", "train.seeds=[0]"]
+    with pytest.raises(InputError) as error:
+        main([str(word) for word in (*options, "--record", record, *arguments)])
+    assert not record.exists()
+    return str(error.value)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -70,33 +94,28 @@ def test_base_and_trained(tmp_path: Path) -> None:
         ({"parent": "0" * 64}, "was trained from another checkpoint"),
     ],
 )
-def test_other_checkpoints_are_refused(tmp_path: Path, change: dict[str, str], says: str) -> None:
+def test_other_checkpoints_are_refused(
+    tmp_path: Path, main: Callable[[list[str]], int], change: dict[str, str], says: str
+) -> None:
     base = made(tmp_path / "base", "base")
     trained = made(tmp_path / "trained", **({"variant": "grpo-s0"} | change), nudge=0.1)
-    record = tmp_path / "r.json"
-    done = run(tmp_path, "--variant", "grpo-s0", "--checkpoint", trained, "--base", base, "--record", record)
-    assert (done.returncode, record.exists()) == (2, False)
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    assert says in refusal(main, tmp_path, "--variant", "grpo-s0", "--checkpoint", trained, "--base", base)
 
 
 def test_a_bad_manifest(tmp_path: Path) -> None:
     path = made(tmp_path / "base", "base")
     path.write_text('{"kind": "something else"}')
     done = run(tmp_path, "--variant", "base", "--checkpoint", path, "--record", tmp_path / "r.json")
-    assert done.returncode == 2
+    assert (done.returncode, (tmp_path / "r.json").exists()) == (2, False)
     assert f"{path} is not a checkpoint manifest" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_a_changed_checkpoint(tmp_path: Path) -> None:
+def test_a_changed_checkpoint(tmp_path: Path, main: Callable[[list[str]], int]) -> None:
     path = made(tmp_path / "base", "base")
     checkpoint(path.parent, {NAME: torch.ones(4, 4)})
-    done = run(tmp_path, "--variant", "base", "--checkpoint", path, "--record", tmp_path / "r.json")
-    assert done.returncode == 2
-    assert "model-0.safetensors" in done.stderr
+    assert "model-0.safetensors" in refusal(main, tmp_path, "--variant", "base", "--checkpoint", path)
 
 
-def test_a_variant_that_the_study_lacks(tmp_path: Path) -> None:
-    done = run(tmp_path, "--variant", "grpo-s7")
-    assert done.returncode == 2
-    assert "no variant 'grpo-s7'" in done.stderr
+def test_a_variant_that_the_study_lacks(tmp_path: Path, main: Callable[[list[str]], int]) -> None:
+    assert "no variant 'grpo-s7'" in refusal(main, tmp_path, "--variant", "grpo-s7")

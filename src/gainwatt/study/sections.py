@@ -222,3 +222,5 @@ class Diagnose(Section):
     """Also measure embedding tables."""
     schemes: tuple[Literal["symmetric-w4", "bnb-nf4"], ...] = ("symmetric-w4", "bnb-nf4")
     """Code flips between base and trained weights are counted for these quantizers."""
+    random_control: bool = True
+    """Also count the codes that random noise as large as the training's change flips."""

@@ -6,6 +6,7 @@
     channels   maxima of output channels
     quantizers error, codes and steps of the symmetric proxy and of NF4
     update     what training changed: norm, share of changed weights, flipped codes
+    control    random noise as large as what training changed
     measure    one row per tensor
     summary    the numbers of a whole checkpoint
     pairing    refusing to pair a diagnosis with the evaluation of another checkpoint

@@ -9,11 +9,12 @@ from typing import Any
 
 from gainwatt.errors import InputError
 from gainwatt.weights.channels import channel_columns
+from gainwatt.weights.control import random_flips
 from gainwatt.weights.moments import Distribution, Histogram16, PowerSums32
 from gainwatt.weights.quantizers import SYMMETRIC, QuantError, Quantizer, quantizer
 from gainwatt.weights.select import Matrix
 from gainwatt.weights.tensors import Tensor, row_blocks
-from gainwatt.weights.update import Update, column_name, update_columns
+from gainwatt.weights.update import Update, column_name, update_columns, update_names
 
 CPU_BLOCK_ELEMENTS = 1 << 18  # 1 MiB as fp32: what one core's second-level cache holds
 GPU_BLOCK_ELEMENTS = 1 << 24
@@ -29,13 +30,17 @@ BASE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """How weights are measured; `schemes` names the quantizers of the extra columns."""
+    """How weights are measured; `schemes` names the quantizers of the extra columns.
+
+    `random_control` also counts the codes that noise as large as the training's change would flip.
+    """
 
     group_size: int = 128
     outlier_multiplier: float = 6.0
     schemes: tuple[str, ...] = (SYMMETRIC,)
     device: str = "cpu"
     block_elements: int | None = None
+    random_control: bool = False
 
     def elements(self) -> int:
         """Elements per block: the caller's, or what suits the device."""
@@ -43,10 +48,8 @@ class Plan:
 
     def columns(self) -> list[str]:
         """Columns of a row, in order."""
-        names = [column_name(scheme) for scheme in self.schemes]
-        flips = [column for name in names for column in (f"code_flip_frac_{name}", f"update_rms_over_step_{name}")]
-        errors = [f"relative_mse_{name}" for name in names]
-        return [*BASE_COLUMNS, *errors, "weights_changed_frac", "relative_update_norm", *flips]
+        errors = [f"relative_mse_{column_name(scheme)}" for scheme in self.schemes]
+        return [*BASE_COLUMNS, *errors, *update_names(list(self.schemes))]
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,10 @@ def measure(matrix: Matrix, base: Tensor | None, plan: Plan, *, label: str) -> M
     found = {name: total.result() for name, total in errors.items()}
     row = _row(matrix, spread, _joined(maxima), found, plan, label)
     sums = _pool(spread, found)
-    if update is not None:
+    if update is not None and base is not None:
         changes = update.sums()
+        if plan.random_control:
+            changes |= random_flips(base, changes["update_sq"], followed, elements=plan.elements(), device=plan.device)
         row.update(update_columns(changes, [q.name for q in followed]))
         sums.update(changes)
     return Measured({column: row.get(column) for column in plan.columns()}, sums)

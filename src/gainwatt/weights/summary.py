@@ -8,7 +8,7 @@ from typing import Any
 
 from gainwatt.weights.measure import Measured, Plan, snr_db
 from gainwatt.weights.quantizers import SYMMETRIC
-from gainwatt.weights.update import column_name, update_columns
+from gainwatt.weights.update import column_name, update_columns, update_names
 
 WEIGHTED = (
     "mean_abs", "std", "rms", "kurtosis", "abs_outlier_frac", "channel_outlier_frac", "w4_mse", "w4_relative_mse",
@@ -48,15 +48,17 @@ def summarize(measured: list[Measured], plan: Plan) -> dict[str, Any]:
     return found
 
 
-def null_reasons(metrics: dict[str, Any], *, trained: bool) -> dict[str, str]:
+def null_reasons(metrics: dict[str, Any], plan: Plan, *, trained: bool) -> dict[str, str]:
     """Why each null metric is null."""
-    changes = {"weights_changed_frac", "relative_update_norm"}
+    changes = set(update_names(list(plan.schemes)))
     reasons = {}
     for name, value in metrics.items():
         if value is not None:
             continue
-        if not trained and (name in changes or name.startswith(("code_flip_frac_", "update_rms_over_step_"))):
+        if not trained and name in changes:
             reasons[name] = "the base is what trained checkpoints are compared with"
+        elif name.startswith("random_") and not plan.random_control:
+            reasons[name] = "the random control is switched off (diagnose.random_control)"
         elif "snr" in name:
             reasons[name] = "undefined: no quantization error, or no weight other than zero"
         else:
@@ -68,9 +70,7 @@ def _update(sums: Mapping[str, float], plan: Plan) -> dict[str, float | None]:
     names = list(plan.schemes)
     if "changed" in sums:
         return update_columns(sums, names)
-    keys = [column_name(name) for name in names]
-    flips = [metric for key in keys for metric in (f"code_flip_frac_{key}", f"update_rms_over_step_{key}")]
-    return dict.fromkeys(["weights_changed_frac", "relative_update_norm", *flips])
+    return dict.fromkeys(update_names(names))
 
 
 def _weighted(rows: list[dict[str, Any]], column: str) -> float | None:

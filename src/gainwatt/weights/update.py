@@ -55,7 +55,7 @@ def update_columns(sums: Mapping[str, float], names: list[str]) -> dict[str, flo
     """Shares and ratios of `Update.sums`, of one tensor or added up over tensors.
 
     relative_update_norm = ‖Δw‖ / ‖w_base‖; update_rms_over_step = rms(Δw) / rms(step), with the base's steps. A ratio
-    to zero is None.
+    to zero is None, and so is random_code_flip_frac where the sums hold no `random_flips`.
     """
     found: dict[str, float | None] = {
         "weights_changed_frac": sums["changed"] / sums["numel"],
@@ -64,8 +64,17 @@ def update_columns(sums: Mapping[str, float], names: list[str]) -> dict[str, flo
     for name in names:
         key = column_name(name)
         found[f"code_flip_frac_{key}"] = sums[f"flips.{name}"] / sums["numel"]
+        random = sums.get(f"random_flips.{name}")
+        found[f"random_code_flip_frac_{key}"] = None if random is None else random / sums["numel"]
         found[f"update_rms_over_step_{key}"] = _root_ratio(sums["update_sq"], sums[f"step_sq.{name}"])
     return found
+
+
+def update_names(quantizers: list[str]) -> list[str]:
+    """The keys of `update_columns`, in order."""
+    per_quantizer = ("code_flip_frac", "random_code_flip_frac", "update_rms_over_step")
+    keys = [f"{column}_{column_name(name)}" for name in quantizers for column in per_quantizer]
+    return ["weights_changed_frac", "relative_update_norm", *keys]
 
 
 def column_name(quantizer: str) -> str:
