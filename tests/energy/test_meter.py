@@ -74,12 +74,14 @@ def test_windows_below_five_ticks_are_marked(fake_gpus: Fake, seconds: float) ->
     assert block["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.05, abs=1.0)
 
 
-def test_counter_alone_when_power_is_not_offered(fake_gpus: Fake) -> None:
+@pytest.mark.parametrize("seconds", [2.0, 2.37, 20.0])
+def test_counter_alone_when_power_is_not_offered(fake_gpus: Fake, seconds: float) -> None:
     gpus = fake_gpus(constant(250.0), statements=[["unsupported power"]])
-    meter = run(gpus, 20.0)
+    meter = run(gpus, seconds)
     device = meter.summary()["devices"][0]
     assert device["method"] == "counter"
     assert "power_unsupported" in device["flags"]
+    assert device["edges_aligned"]
     assert device["integral_j"] is None
     assert "NOT_SUPPORTED" in device["null_reasons"]["integral_j"]
     assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)

@@ -53,6 +53,9 @@ def test_a_published_window_uses_counter_edges(fake_gpus: Fake, seconds: float) 
     assert phase["seconds"] == pytest.approx(seconds, abs=0.01)
     assert phase["energy"]["gross_j"] == pytest.approx(100.0 * phase["seconds"], rel=0.01)
     assert ("short" in phase["energy"]["flags"]) == (seconds < 5.0)
+    texts = meter.summary()["flag_texts"]
+    assert set(phase["energy"]["flags"]) <= set(texts)
+    assert all(texts.values())
 
 
 def test_waiting_for_ticks_is_outside_of_the_window(fake_gpus: Fake) -> None:

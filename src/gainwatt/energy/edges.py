@@ -99,8 +99,11 @@ def _closed(
         return Edge(end, None, aligned=False)
     if _continuous(track):
         return Edge(end, joules, aligned=True, reading_j=joules)
-    if tick is None or not tick.changed or power is None or period is None:
+    if tick is None or not tick.changed or period is None:
         return Edge(end, joules, aligned=False, reading_j=joules)
+    if power is None:
+        # No sensor of power: the mean of the tick that holds the edge is the best guess at the power in front of it.
+        power = (tick.joules - joules) / period
     at_edge = split_tick(joules, tick.joules, tick.time_s, period, end, power)
     return Edge(end, at_edge, aligned=True, reading_j=joules, tick_time_s=tick.time_s)
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gainwatt.energy.device_report import device_entry, rounded
-from gainwatt.energy.flags import explain
+from gainwatt.energy.flags import FLAG_TEXTS, explain
 from gainwatt.energy.integrate import overlapping
 from gainwatt.energy.phase_report import phase_entries, phase_totals
 from gainwatt.energy.track import Track
@@ -81,6 +81,8 @@ class Report:
             "processes": {label: list(found) for label, found in meter.processes.items()},
             "driver_version": meter.sources.driver_version,
         }
+        used = {str(entry["flag"]) for entry in flags} | {f for total in block["phase_totals"] for f in total["flags"]}
+        block["flag_texts"] = {flag: FLAG_TEXTS[flag] for flag in sorted(used)}
         if meter.problems:
             self.reasons["meter"] = "; ".join(meter.problems)
         block["null_reasons"] = self.reasons
