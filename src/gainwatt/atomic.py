@@ -49,9 +49,10 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
     An existing `target` is replaced as a whole.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    temporary: Path | None = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file():
@@ -67,7 +68,8 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
             "check that the folder above it is writable and that the disk has room",
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: Path | str, text: str) -> None:
