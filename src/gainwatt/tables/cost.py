@@ -89,7 +89,7 @@ def energy_by_job(results: Results) -> list[Row]:
                 "gross_j": energy.get("gross_j"),
                 "net_j": energy.get("net_j"),
                 "boundary": "+".join(energy.get("boundary", [])) or None,
-                "flags": "; ".join(sorted(energy.get("flags", {}))) or None,
+                "flags": "; ".join(sorted({mark["flag"] for mark in energy.get("flags", [])})) or None,
                 "null_reason": _energy_reason(record, energy.get("gross_j")),
             }
         )
