@@ -47,6 +47,8 @@ def _overrides(value: Any) -> list[str]:
             value = json.loads(value)
         except ValueError:
             value = [value]
+    if not isinstance(value, list):
+        value = [value]
     return [str(entry) for entry in value]
 
 

@@ -20,8 +20,14 @@ class _StrictLoader(yaml.SafeLoader):
 def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key in line {line} is no plain word", key_node.start_mark
+            )
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue  # construct_mapping merges; keys of the mapping itself may replace merged ones
+        key = loader.construct_object(key_node)
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None,
@@ -93,12 +99,13 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, path: Path) -> str:
     lines = [f"the study {path} has {error.error_count()} error(s):"]
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "study"
+        where = "".join(f"{'.' if place else ''}{part}" for place, part in enumerate(item["loc"]))
+        where = f"{where}: " if where else ""
         if item["type"] == "extra_forbidden":
-            lines.append(f"  {where}: there is no such key{_closest(item['loc'])}")
+            lines.append(f"  {where}there is no such key{_closest(item['loc'])}")
         else:
             given = "" if isinstance(item.get("input"), dict | BaseModel) else f" (given: {item.get('input')!r})"
-            lines.append(f"  {where}: {item['msg'].removeprefix('Value error, ')}{given}")
+            lines.append(f"  {where}{item['msg'].removeprefix('Value error, ')}{given}")
     return "\n".join(lines)
 
 
@@ -109,13 +116,16 @@ def _closest(location: tuple[int | str, ...]) -> str:
         section = _section_at(section, str(part)) if section else None
     own = list(section.model_fields) if section else []
     wrong = str(location[-1])
-    near = difflib.get_close_matches(wrong, own, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(wrong, own, n=1, cutoff=0.8)
     if near:
         return f"; did you mean {near[0]!r}?"
     for name, field in Study.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel) and wrong in inner.model_fields:
             return f"; {wrong!r} is a key of the section {name!r}"
+    near = difflib.get_close_matches(wrong, own, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
     return f"; valid keys here: {', '.join(own)}" if own else ""
 
 
@@ -133,7 +143,10 @@ def _check_sources(study: Study, path: Path) -> None:
         ("model.source", study.model.source, "config.json and *.safetensors"),
     ):
         if is_hub(source):
-            hub_id(source)
+            try:
+                hub_id(source)
+            except InputError as error:
+                raise InputError(f"the study {path} names {key}: {error.what}", error.hint) from error
         elif source != "embedded" and not Path(source).is_dir():
             raise InputError(
                 f"the study {path} names {key}: {source}, and there is no such folder",

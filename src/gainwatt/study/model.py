@@ -21,7 +21,15 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "train_grpo": ("train", "model", "data.prompt_template"),
     "quantize": ("quantize", "data.prompt_template", "model"),
     "evaluate_gsm8k": ("evaluate", "model.dtype", "data.prompt_template"),
-    "diagnose_weights": ("diagnose",),
+    "diagnose_weights": (
+        "diagnose",
+        "quantize.reference",
+        "quantize.calibration_items",
+        "quantize.calibration_max_tokens",
+        "quantize.calibration_seed",
+        "data.prompt_template",
+        "model",
+    ),
     "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
 }
@@ -72,7 +80,7 @@ class Study(Section):
             try:
                 get_scheme(name)
             except InputError as error:
-                raise ValueError(str(error)) from error
+                raise ValueError(f"quantize: {error.what}; {error.hint}") from error
         if len(set(names)) != len(names):
             raise ValueError(f"quantize: a scheme is named twice in {list(names)}")
         if not get_scheme(self.quantize.reference).dense:

@@ -14,7 +14,7 @@ class Statistics(Section):
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
-    bootstrap_draws: Annotated[int, Field(ge=200)] = 10_000
+    bootstrap_draws: Annotated[int, Field(ge=200, strict=True)] = 10_000
     """Resamples of the paired bootstrap."""
     survival_margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """A gain survives when its loss under quantization is smaller than this share of the items, with confidence."""

@@ -12,15 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gainwatt.gsm8k.prompt import DEFAULT_TEMPLATE
 
 Dtype = Literal["fp32", "bf16", "fp16"]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+# Strict: YAML knows integers, and a `yes` or a "16" where a number belongs is a mistake.
+Positive = Annotated[int, Field(ge=1, strict=True)]
+NonNegative = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values cannot be changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Data(Section):
@@ -91,7 +92,7 @@ class Train(Section):
     """Use the first N training items as prompts (none: all)."""
     max_steps: Positive = 250
     """Optimizer steps."""
-    num_generations: Annotated[int, Field(ge=2)] = 8
+    num_generations: Annotated[int, Field(ge=2, strict=True)] = 8
     """Completions per prompt: the group size."""
     per_device_train_batch_size: Positive = 1
     """Completions in one forward and backward pass on one GPU."""
@@ -224,3 +225,5 @@ class Diagnose(Section):
     """Code flips between base and trained weights are counted for these quantizers."""
     random_control: bool = True
     """Also count the codes that random noise as large as the training's change flips."""
+    text_items: Positive = 16
+    """Calibration items on which activations and outputs are looked at, where the script is given the data."""
