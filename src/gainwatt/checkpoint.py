@@ -20,6 +20,11 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 # Model cards and pickled training arguments say nothing about what the model computes.
 _IGNORED_NAMES = {MANIFEST, "README.md", "training_args.bin"}
+# What a manifest must hold, by whether there is a checkpoint.
+_KEYS = {
+    True: ("variant", "scheme", "folder", "sha256", "files", "parent_sha256", "about"),
+    False: ("status", "reason", "variant", "scheme"),
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,9 @@ def read_manifest(manifest: Path, *, verify: bool = True) -> Checkpoint:
         ) from error
     if not isinstance(content, dict) or content.get("kind") != KIND or content.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{manifest} is not a checkpoint manifest of this version", "make the checkpoint again")
+    missing = [key for key in _KEYS.get(content.get("status") == "ok", ()) if key not in content]
+    if missing:
+        raise InputError(f"the checkpoint manifest {manifest} lacks {', '.join(missing)}", "make the checkpoint again")
     if content["status"] != "ok":
         raise UnavailableError(
             f"no {content['scheme']} checkpoint of {content['variant']}: {content['status']}, {content['reason']}"

@@ -55,7 +55,12 @@ def write_record(path: Path | str, record: Record) -> None:
             raise RecordError(f"{path}: the metric {name} is {value}", "record null with a reason instead")
         if value is None and name not in record["null_reasons"]:
             raise RecordError(f"{path}: the metric {name} is null and no reason is given", "give the reason")
-    write_json(path, {"kind": KIND, "schema_version": SCHEMA_VERSION, **record})
+    try:
+        write_json(path, {"kind": KIND, "schema_version": SCHEMA_VERSION, **record})
+    except ValueError as error:
+        raise RecordError(
+            f"{path}: a value of the record is no JSON value: {error}", "record null with a reason instead"
+        ) from error
 
 
 def read_record(path: Path | str, *, stage: str | None = None) -> Record:
@@ -63,12 +68,12 @@ def read_record(path: Path | str, *, stage: str | None = None) -> Record:
     path = Path(path)
     again = "remove it and run the rule that makes it again"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError as error:
         raise RecordError(f"the record {path} does not exist", "run the rule that makes it") from error
     except OSError as error:
         raise RecordError(f"cannot read the record {path}: {error.strerror}", "check the file's permissions") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RecordError(f"the record {path} is truncated or not JSON: {error}", again) from error
     if not isinstance(record, dict) or record.get("kind") != KIND:
         raise RecordError(f"{path} is not a gainwatt record", "give a file that a gainwatt script wrote")
@@ -85,6 +90,10 @@ def read_record(path: Path | str, *, stage: str | None = None) -> Record:
     if stage is not None and record["stage"] != stage:
         raise RecordError(f"the record {path} is of stage {record['stage']!r}, not {stage!r}", "check the path")
     return record
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number that a record may hold")
 
 
 def read_records(folder: Path | str, stage: str) -> list[Record]:
