@@ -67,8 +67,10 @@ class TransformersEngine:
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
-                self.batch_size //= 2
-                self.events.append(f"out of memory at batch size {self.batch_size * 2}: halved to {self.batch_size}")
+                done = None  # while the exception lives, its frames hold the batch's tensors
+            if done is None:
+                before, self.batch_size = self.batch_size, self.batch_size // 2
+                self.events.append(f"out of memory at batch size {before}: halved to {self.batch_size}")
                 torch.cuda.empty_cache()
                 continue
             waiting = waiting[len(batch) :]

@@ -44,13 +44,13 @@ def _batch_loss(
     pad = tokenizer.pad_token_id
     batch = torch.tensor([ids + [pad] * (width - len(ids)) for _, ids in rows], device=model.device)
     mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for _, ids in rows], device=model.device)
-    target = batch.clone()
-    for row, (prompt_length, ids) in enumerate(rows):
-        target[row, :prompt_length] = -100
-        target[row, len(ids) :] = -100
     with torch.inference_mode():
-        logits = model(input_ids=batch, attention_mask=mask).logits[:, :-1].float()
-    loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=-100, reduction="sum"
-    )
-    return float(loss), int((target[:, 1:] != -100).sum())
+        logits = model(input_ids=batch, attention_mask=mask).logits
+        loss, count = 0.0, 0
+        for row, (prompt_length, ids) in enumerate(rows):
+            # Row by row: with a large vocabulary a second, fp32 copy of the whole batch would not fit.
+            targets = batch[row, prompt_length : len(ids)]
+            found = logits[row, prompt_length - 1 : len(ids) - 1].float()
+            loss += float(torch.nn.functional.cross_entropy(found, targets, reduction="sum"))
+            count += len(targets)
+    return loss, count
