@@ -18,6 +18,9 @@ WIDE = problems.Difficulty(
     start_max=400, change_max=60, count_max=12, each_max=30, divisor_max=9, value_max=9999, families=tuple(BY_NAME)
 )
 
+# A step whose repetition does not belong to the warm start.
+FOREIGN_DRILL = next(f"{a}-2" for a in range(4, 99) if problems.split_of(f"{a}-2;{a}-2") != "sft")
+
 
 def evaluate(answer: str) -> tuple[list[Fraction], str]:
     """Work out every annotated line with exact fractions; return the results and the written final answer."""
@@ -140,6 +143,7 @@ def test_more_rows_than_problems_is_an_error_that_says_so():
         (lambda: problems.Difficulty(families=("joins",)), r"unknown problem families \['joins'\]"),
         (lambda: problems.Difficulty(families=()), "no problem family"),
         (lambda: problems.drills([], n=1, seed=0), "drills need rows"),
+        (lambda: problems.drills([{"combination": FOREIGN_DRILL}], n=1, seed=0, length=2), "no drill of 2 steps"),
     ],
 )
 def test_bad_input_is_named(call, message):

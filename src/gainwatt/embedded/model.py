@@ -26,7 +26,7 @@ def build_model(
     max_tokens: int = 512,
     seed: int = 0,
 ) -> Qwen2ForCausalLM:
-    """Return a Qwen2 model in fp32 with tied embeddings; the same arguments give the same weights.
+    """Return a Qwen2 model in fp32 with tied embeddings, a function of its arguments.
 
     The embedding has one row per token, rounded up to a multiple of 64. Raises InputError for sizes that are no
     multiple of 128 or heads that do not divide.
@@ -34,17 +34,7 @@ def build_model(
     import torch
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-    for name, size in (("hidden_size", hidden_size), ("intermediate_size", intermediate_size)):
-        if size < 1 or size % GROUP:
-            raise InputError(
-                f"{name} is {size}; 4-bit groups of {GROUP} weights would not divide it",
-                f"use a multiple of {GROUP}",
-            )
-    if heads < 1 or kv_heads < 1 or hidden_size % (2 * heads) or heads % kv_heads:
-        raise InputError(
-            f"{heads} heads and {kv_heads} key/value heads do not fit a hidden size of {hidden_size}",
-            "hidden_size / heads must be even, and kv_heads must divide heads",
-        )
+    _check_sizes(hidden_size, intermediate_size, heads, kv_heads)
     tokens: dict[str, int] = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
@@ -70,3 +60,17 @@ def build_model(
             model.get_input_embeddings().weight.mul_(2.0)
     model.generation_config = GenerationConfig(do_sample=False, **tokens)
     return model.float()
+
+
+def _check_sizes(hidden_size: int, intermediate_size: int, heads: int, kv_heads: int) -> None:
+    for name, size in (("hidden_size", hidden_size), ("intermediate_size", intermediate_size)):
+        if size < 1 or size % GROUP:
+            raise InputError(
+                f"{name} is {size}; 4-bit groups of {GROUP} weights would not divide it",
+                f"use a multiple of {GROUP}",
+            )
+    if heads < 1 or kv_heads < 1 or hidden_size % (2 * heads) or heads % kv_heads:
+        raise InputError(
+            f"{heads} heads and {kv_heads} key/value heads do not fit a hidden size of {hidden_size}",
+            "hidden_size / heads must be even, and kv_heads must divide heads",
+        )

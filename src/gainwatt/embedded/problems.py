@@ -72,18 +72,14 @@ def generate(
     slips: Slips = NO_SLIPS,
     max_repeats: int | None = 1,
 ) -> list[dict[str, str]]:
-    """Return `n` rows {question, answer, family, steps, combination, slip} of a split: the same bytes for the same
-    arguments.
+    """Return `n` rows {question, answer, family, steps, combination, slip} of a split, a function of the arguments.
 
     Families take turns until one has no new combination left. No question occurs twice; a combination of numbers
     occurs at most `max_repeats` times, told differently (None: without limit, for a warm start that needs many
     rows). `slips` makes some of the solutions wrong on purpose; without it every answer is right. Raises InputError
     for an unknown split, a negative n, or more rows than the split has problems at this difficulty.
     """
-    if split not in SPLIT_SHARES:
-        raise InputError(f"there is no split {split!r}", f"choose one of {', '.join(SPLIT_SHARES)}")
-    if n < 0:
-        raise InputError(f"n is {n}", "ask for 0 or more rows")
+    _check_request(split, n)
     level = difficulty or Difficulty()
     rng = random.Random(_number("rows", split, str(seed)))  # noqa: S311  (data, not cryptography)
     uses: dict[str, int] = {}
@@ -122,11 +118,19 @@ def drills(rows: Sequence[Mapping[str, str]], *, n: int, seed: int, length: int 
     rng = random.Random(_number("drills", str(seed)))  # noqa: S311
     pool = sorted({step for row in rows for step in row["combination"].split(";")})
     made: list[dict[str, str]] = []
+    misses = 0
     while len(made) < n:
         steps = [parse_step(pool[int(rng.random() * len(pool))], swap=rng.random() < 0.5) for _ in range(length)]
         combination = combination_of(steps)
         if split_of(combination) != "sft":
+            misses += 1
+            if misses == _PATIENCE_DRAWS:
+                raise InputError(
+                    f"no drill of {length} steps from {len(pool)} different ones belongs to the warm start",
+                    "pass more word problems or use longer drills",
+                )
             continue
+        misses = 0
         made.append(
             {
                 "question": ", ".join(f"{s.left}{s.op}{s.right}" for s in steps),
@@ -156,6 +160,13 @@ def combination_of(steps: Sequence[Step]) -> str:
         f"{min(s.left, s.right)}{s.op}{max(s.left, s.right)}" if s.op in "+*" else f"{s.left}{s.op}{s.right}"
         for s in steps
     )
+
+
+def _check_request(split: str, n: int) -> None:
+    if split not in SPLIT_SHARES:
+        raise InputError(f"there is no split {split!r}", f"choose one of {', '.join(SPLIT_SHARES)}")
+    if n < 0:
+        raise InputError(f"n is {n}", "ask for 0 or more rows")
 
 
 class _Source:

@@ -79,16 +79,10 @@ def run(
     Raises InputError when there are fewer rows than a batch, or when the checkpoint belongs to other data, settings
     or shapes.
     """
-    import torch
     from tqdm.auto import tqdm
 
     examples = encode_rows(tokenizer, rows, settings)
-    optimizer = torch.optim.AdamW(
-        _groups(model, settings.weight_decay),
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        fused=True,
-    )
+    optimizer = _optimizer(model, settings)
     keeper = _Keeper(Path(work_dir), _fingerprint(model, examples, settings))
     done = keeper.load(model, optimizer)
     model.train()
@@ -201,10 +195,17 @@ def _train_step(
     return {"loss": float(loss.detach()), "grad_norm": float(norm), "tokens": float(tokens)}
 
 
-def _groups(model: Qwen2ForCausalLM, weight_decay: float) -> list[dict[str, Any]]:
+def _optimizer(model: Qwen2ForCausalLM, settings: Settings) -> torch.optim.Optimizer:
+    import torch
+
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
 
 
 def _fingerprint(model: Qwen2ForCausalLM, examples: Sequence[Example], settings: Settings) -> str:
