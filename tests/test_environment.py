@@ -46,7 +46,8 @@ def test_a_gpu_that_answers_little(monkeypatch):
     answers = {
         "nvmlInit": lambda: None, "nvmlShutdown": lambda: None, "nvmlSystemGetDriverVersion": lambda: b"570.1",
         "nvmlDeviceGetCount": lambda: 1, "nvmlDeviceGetHandleByIndex": lambda i: i,
-        "nvmlDeviceGetName": lambda h: "A40", "nvmlDeviceGetMemoryInfo": refuse, "nvmlDeviceGetPowerManagementLimit": lambda h: 300000,
+        "nvmlDeviceGetName": lambda h: "A40", "nvmlDeviceGetMemoryInfo": refuse,
+        "nvmlDeviceGetPowerManagementLimit": lambda h: 300000,
         "nvmlDeviceGetMaxClockInfo": refuse,
     }  # fmt: skip
     for name, answer in answers.items():

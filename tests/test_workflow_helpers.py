@@ -1,0 +1,103 @@
+"""What the rules ask of a study (src/gainwatt/workflow.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from factories import ROOT, study_content, write_study
+from gainwatt import workflow
+from gainwatt.errors import InputError
+from gainwatt.study import Layout, Study
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """The choice of a study is handed on through the environment; leave the tests' own alone."""
+    for name in (workflow.STUDY_VARIABLE, workflow.OVERRIDES_VARIABLE, "PYTHONPATH"):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write_study(tmp_path, study_content(tmp_path))
+
+
+def study_with(**sections):
+    content = study_content(Path("out"), **sections)
+    return Study.model_validate(content)
+
+
+@pytest.mark.parametrize("value", ["cost.pue=1.5", ["cost.pue=1.5"], '["cost.pue=1.5"]'])
+def test_the_choice_reaches_the_scripts(file, value):
+    study = workflow.study_from_config({"study": str(file), "set": value}, ROOT)
+    assert study.cost.pue == 1.5
+    assert os.environ[workflow.STUDY_VARIABLE] == str(file)
+    assert json.loads(os.environ[workflow.OVERRIDES_VARIABLE]) == ["cost.pue=1.5"]
+    assert os.environ["PYTHONPATH"] == str(ROOT / "src")
+
+
+def test_pythonpath_is_added_to_once(file, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"/mine{os.pathsep}{ROOT / 'src'}")
+    for _ in range(2):
+        workflow.study_from_config({"study": str(file)}, ROOT)
+    assert os.environ["PYTHONPATH"] == f"{ROOT / 'src'}{os.pathsep}/mine"
+
+
+@pytest.mark.parametrize("value", [5, "5", {"cost": 1}, None])
+def test_a_bad_override_is_named(file, value):
+    with pytest.raises(InputError, match="cannot read the override"):
+        workflow.study_from_config({"study": str(file), "set": value}, ROOT)
+
+
+def test_an_unknown_config_key_is_named():
+    with pytest.raises(InputError, match="--config has no key 'stduy'") as caught:
+        workflow.study_from_config({"stduy": "x"}, ROOT)
+    assert "study=FILE" in caught.value.hint
+
+
+def test_resources_grow_with_the_attempt():
+    grow = workflow.growing(100)
+    assert [grow(None, attempt=n) for n in (1, 2, 3)] == [100, 200, 300]
+
+
+def test_interpreters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert workflow.interpreter(study_with(), "train") == sys.executable
+    vllm = study_with(resources={"train": {"environment": "vllm"}})
+    assert workflow.interpreter(vllm, "train") == ".envs/vllm/bin/python"
+    (tmp_path / ".envs/core/bin").mkdir(parents=True)
+    (tmp_path / ".envs/core/bin/python").touch()
+    assert workflow.interpreter(study_with(), "train") == ".envs/core/bin/python"
+    assert workflow.interpreter(study_with(environments={"core": "/opt/python"}), "train") == "/opt/python"
+
+
+def test_several_gpus_are_launched_by_accelerate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, two = (study_with(resources={"train": {"gpus": n}}) for n in (1, 2))
+    assert workflow.launcher(one, "train") == sys.executable
+    assert "accelerate.commands.launch" in workflow.launcher(two, "train")
+    assert "--num_processes 2" in workflow.launcher(two, "train")
+
+
+def test_sources(tmp_path):
+    assert workflow.local_sources(study_with()) == []
+    assert workflow.base_stage(study_with()) == "warm_start"
+    local = study_with(data={"source": "/data"}, model={"source": "/model"})
+    assert workflow.local_sources(local) == ["/data/train.jsonl", "/data/test.jsonl"]
+    assert workflow.base_stage(local) == "fetch_model"
+
+
+def test_records_and_fetched():
+    study = study_with()
+    layout = Layout.of(study)
+    found = workflow.records(study, layout)
+    assert len(found) == len(set(found)) == 4 + 2
+    assert f"{layout.results}/records/evaluate_gsm8k/grpo-s0.bnb-nf4.json" in found
+    assert [Path(p).stem for p in workflow.fetched(study, layout)] == ["train", "test", "sft", "validation"]
+    local = study_with(model={"source": "/model"})
+    assert workflow.fetched(local, layout)[-1].endswith("checkpoints/base/dense/manifest.json")
