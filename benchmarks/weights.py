@@ -10,8 +10,9 @@ tensor, and measures each of these in a process of its own:
   blocks+nf4  gainwatt's columns with NF4's error
   change      the same with both quantizers, of a trained checkpoint against its base (twice the bytes)
 
-Prints seconds (imports left out), peak resident memory of the whole process and above its start after imports, bytes
-of measured weights per second, and beside them the speed of this disk's reads and of memory copies.
+Prints wall and processor seconds (imports left out; `faster` compares the latter, which other jobs disturb less), peak
+resident memory of the whole process and above its start after imports, bytes of measured weights per wall second, and
+beside them the speed of this disk's reads and of memory copies.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ from typing import Any
 
 MIB = 2**20
 SHARD_BYTES = 1 << 30
+HEADER = (
+    "shape", "way", "GB read", "s", "processor s", "faster", "peak MiB", "memory", "MiB above imports", "GB/s",
+    "relative MSE",
+)  # fmt: skip
 
 
 def shapes(args: argparse.Namespace, layers: int) -> dict[str, tuple[int, ...]]:
@@ -165,16 +170,16 @@ def child(args: argparse.Namespace) -> None:
     if args.way not in ("obvious", "blocks"):
         import bitsandbytes  # noqa: F401
     before = peak_mib()
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     if args.way.startswith("obvious"):
         size, error = obvious(args.folder, nf4=args.way == "obvious+nf4")
     else:
         both = ("symmetric-w4", "bnb-nf4")
         schemes = both if args.way in ("blocks+nf4", "change") else both[:1]
         size, error = blocks(args.folder, args.base, schemes)
-    seconds = time.perf_counter() - start
+    figures = {"s": time.perf_counter() - start, "cpu_s": time.process_time() - start_cpu}
     peak = peak_mib()
-    print(json.dumps({"s": seconds, "bytes": size, "error": error, "peak_mib": peak, "above_mib": peak - before}))
+    print(json.dumps(figures | {"bytes": size, "error": error, "peak_mib": peak, "above_mib": peak - before}))
 
 
 def start(way: str, folder: Path, base: Path | None) -> dict[str, float]:
@@ -223,13 +228,14 @@ def compare(args: argparse.Namespace, layers: int, temporary: Path) -> None:
     for way in args.ways:
         found = start(way, trained if trained and way == "change" else folder, folder if way == "change" else None)
         reference = found if way.startswith("obvious") else reference
-        ratio = f"{reference['s'] / found['s']:.1f}x" if reference else ""
+        ratio = f"{reference['cpu_s'] / found['cpu_s']:.1f}x" if reference else ""
         memory = f"1/{reference['peak_mib'] / found['peak_mib']:.1f}" if reference else ""
-        print(
-            f"| {label} | {way} | {found['bytes'] / 1e9:.2f} | {found['s']:.2f} | {ratio} | {found['peak_mib']:.0f} | "
-            f"{memory} | {found['above_mib']:.0f} | {found['bytes'] / found['s'] / 1e9:.2f} | {found['error']:.6f} |",
-            flush=True,
-        )
+        cells = (
+            label, way, f"{found['bytes'] / 1e9:.2f}", f"{found['s']:.2f}", f"{found['cpu_s']:.2f}", ratio,
+            f"{found['peak_mib']:.0f}", memory, f"{found['above_mib']:.0f}",
+            f"{found['bytes'] / found['s'] / 1e9:.2f}", f"{found['error']:.6f}",
+        )  # fmt: skip
+        print(f"| {' | '.join(cells)} |", flush=True)
     speeds = ", ".join(f"{name} {speed / 1e9:.2f} GB/s" for name, speed in limits(folder).items())
     args.limits.append(f"{label}: {speeds}")
     for path in (*folder.iterdir(), *(trained.iterdir() if trained else ())):
@@ -252,8 +258,8 @@ def main() -> None:
         return
     args.ways = args.ways.split(",")
     args.limits = []
-    print("| shape | way | GB read | s | faster | peak MiB | memory | MiB above imports | GB/s | relative MSE |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(HEADER)} |")
+    print("|---" * len(HEADER) + "|")
     with tempfile.TemporaryDirectory(dir=args.temporary) as temporary:
         for layers in args.layers or (14, 28):
             compare(args, layers, Path(temporary))

@@ -2,23 +2,32 @@
 changed, in norm and in quantization codes.
 
 Writes the record, and beside it `.layers.parquet` with one row per 2-D weight. Reads the safetensors in blocks and
-builds no model.
+builds no model. With `--data` it then loads the model and looks at calibration text: outliers at the input of each
+linear layer (`.activations.parquet`), and how far hidden states and logits of the quantized checkpoints given by
+`--quantized`, and of the base, are from this checkpoint's (`.outputs.parquet`).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gainwatt import cli
 from gainwatt.checkpoint import Checkpoint, read_manifest
-from gainwatt.errors import InputError
+from gainwatt.errors import InputError, UnavailableError
 from gainwatt.job import Job
-from gainwatt.modeling import device, memory_mib
+from gainwatt.modeling import device, load_model, load_tokenizer, memory_mib
+from gainwatt.quantization.calibration import load_calibration
+from gainwatt.schemes import Scheme, get_scheme
 from gainwatt.study import BASE, DENSE, Study, variants
 from gainwatt.weights.measure import Plan
-from gainwatt.weights.run import diagnose, write_rows
+from gainwatt.weights.outputs import activation_rows, compare_outputs
+from gainwatt.weights.quantizers import quantizer
+from gainwatt.weights.run import diagnose, write_rows, write_table
 from gainwatt.weights.summary import null_reasons, summarize
+from gainwatt.weights.update import column_name
 
 
 def read_checkpoints(job: Job, args: argparse.Namespace) -> tuple[Checkpoint, Checkpoint | None]:
@@ -43,8 +52,8 @@ def read_checkpoints(job: Job, args: argparse.Namespace) -> tuple[Checkpoint, Ch
     return checkpoint, base
 
 
-def run(job: Job, study: Study, args: argparse.Namespace) -> None:
-    """Measure, and fill the record."""
+def measure_weights(job: Job, study: Study, args: argparse.Namespace) -> tuple[Checkpoint, Checkpoint | None]:
+    """Measure the weights, write their table, fill the metrics; returns the checkpoints that were read."""
     settings = study.diagnose
     plan = Plan(
         group_size=settings.group_size,
@@ -68,15 +77,114 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
     job.metrics.update(metrics)
     job.null_reasons.update(null_reasons(metrics, plan, trained=base is not None))
     job.settings["effective"] = {"device": plan.device, "block_elements": plan.elements()}
+    layers = args.record.with_suffix(".layers.parquet")
+    write_rows(layers, measured, plan)
+    job.add_output("layers", layers)
+    return checkpoint, base
+
+
+def others(
+    job: Job, args: argparse.Namespace, checkpoint: Checkpoint, base: Checkpoint | None, reference: Scheme
+) -> Iterator[tuple[str, Checkpoint, Scheme]]:
+    """Name, checkpoint and scheme of each model to compare with; what could not be made is null with its reason.
+
+    Raises InputError for a quantized checkpoint that was not made from `checkpoint`.
+    """
+    if base is not None:
+        yield BASE, base, reference
+    for name, manifest in args.quantized:
+        try:
+            found = read_manifest(manifest)
+        except UnavailableError as error:
+            null_outputs(job, name, error.what)
+            continue
+        if found.scheme != name or found.parent_sha256 != checkpoint.sha256:
+            raise InputError(
+                f"{manifest} is not the {name} checkpoint that was made from the diagnosed one",
+                "give the manifest of the same variant, or quantize it again",
+            )
+        job.add_input(f"quantized_{column_name(name)}", found.sha256, variant=found.variant, scheme=found.scheme)
+        yield name, found, get_scheme(name)
+
+
+def look_at_text(
+    job: Job, study: Study, args: argparse.Namespace, checkpoint: Checkpoint, base: Checkpoint | None
+) -> None:
+    """Activations of the checkpoint, and output changes against it, on the first calibration items."""
+    reference, options = get_scheme(study.quantize.reference), {"trust_remote_code": study.model.trust_remote_code}
+    tokenizer = load_tokenizer(checkpoint.folder, **options)
+    calibration = load_calibration(study, args.data, tokenizer)
+    texts = calibration.token_ids[: study.diagnose.text_items]
+    job.add_input("text", calibration.sha256, items=len(texts), tokens=sum(len(ids) for ids in texts))
+    with job.phase("activations"):
+        model = load_model(checkpoint, reference, study.model.dtype, **options)
+        diagnosis = study.diagnose
+        quantizers = [quantizer(name, group_size=diagnosis.group_size) for name in diagnosis.schemes]
+        activations = activation_rows(model, texts, multiplier=diagnosis.outlier_multiplier, quantizers=quantizers)
+    job.metrics["act_max_abs_max"] = max(row["act_max_abs"] for row in activations)
+    for metric in text_metrics(study)[1:]:
+        column = metric.removesuffix("_mean")
+        job.metrics[metric] = sum(row[column] for row in activations) / len(activations)
+    add_table(job, args.record, "activations", activations)
+    rows: list[dict[str, Any]] = []
+    for name, other, scheme in others(job, args, checkpoint, base, reference):
+        with job.phase(f"outputs {name}"):
+            try:
+                change = compare_outputs(model, load_model(other, scheme, study.model.dtype, **options), texts)
+            except UnavailableError as error:
+                null_outputs(job, name, error.what)
+                continue
+        key = column_name(name)
+        job.metrics[f"logit_kl_nats_{key}"] = change.kl_nats
+        job.metrics[f"top1_agreement_{key}"] = change.top1_agreement
+        job.metrics[f"final_state_relative_error_{key}"] = change.block_errors[-1]
+        rows += change.rows(name)
+    if rows:
+        add_table(job, args.record, "outputs", rows)
+
+
+def text_metrics(study: Study) -> list[str]:
+    """Metrics that need text: the largest activation, and means over linear layers."""
+    errors = [f"output_relative_error_{column_name(name)}_mean" for name in study.diagnose.schemes]
+    return ["act_max_abs_max", "act_channel_outlier_frac_mean", "act_channels_ge_6_frac_mean", *errors]
+
+
+def null_outputs(job: Job, name: str, reason: str) -> None:
+    """Say why a model's outputs were not compared."""
+    for metric in ("logit_kl_nats", "top1_agreement", "final_state_relative_error"):
+        job.null(f"{metric}_{column_name(name)}", reason)
+
+
+def add_table(job: Job, record: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """Write rows to `<record stem>.<name>.parquet`."""
+    path = record.with_suffix(f".{name}.parquet")
+    write_table(path, rows)
+    job.add_output(name, path)
+
+
+def run(job: Job, study: Study, args: argparse.Namespace) -> None:
+    """Weights, then text where it is given, then memory."""
+    checkpoint, base = measure_weights(job, study, args)
+    job.metrics["weights_peak_rss_mib"] = memory_mib()["peak_rss_mib"]
+    if args.data is not None:
+        look_at_text(job, study, args, checkpoint, base)
+    else:
+        for metric in text_metrics(study):
+            job.null(metric, "no text was given (--data)")
     memory = memory_mib()
     job.metrics["peak_rss_mib"] = memory["peak_rss_mib"]
     if memory["peak_allocated_mib"] is None:
         job.null("peak_allocated_mib", "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
     else:
         job.metrics["peak_allocated_mib"] = memory["peak_allocated_mib"]
-    layers = args.record.with_suffix(".layers.parquet")
-    write_rows(layers, measured, plan)
-    job.add_output("layers", layers)
+
+
+def quantized(text: str) -> tuple[str, Path]:
+    """`SCHEME=MANIFEST` of the command line. Raises InputError for anything else."""
+    name, separator, path = text.partition("=")
+    if not separator or not path or get_scheme(name).dense:
+        raise InputError(f"cannot read --quantized {text!r}", "write --quantized SCHEME=MANIFEST, a quantized scheme")
+    return name, Path(path)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,7 +196,15 @@ def main(argv: list[str] | None = None) -> int:
         "--base", type=Path, metavar="FILE", help="manifest of the base to compare with (default: from the study)"
     )
     parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
+    parser.add_argument("--data", type=Path, metavar="FILE", help="train.jsonl: also look at calibration text")
+    parser.add_argument(
+        "--quantized", action="append", default=[], metavar="SCHEME=MANIFEST",
+        help="quantized checkpoint of the variant whose outputs are compared; may be given several times",
+    )  # fmt: skip
     args = parser.parse_args(argv)
+    args.quantized = [quantized(text) for text in args.quantized]
+    if args.quantized and args.data is None:
+        raise InputError("--quantized compares outputs on text, and none is given", "give --data train.jsonl")
     study, layout = cli.study_of(args)
     if args.variant not in variants(study):
         raise InputError(

@@ -12,7 +12,7 @@ from .naive import codes_w4, heavy
 
 
 def error_of(quantizer: Quantizer, w: torch.Tensor, rows: int) -> float:
-    errors = quantizer.errors()
+    errors = quantizer.errors(w.numel())
     for block in w.split(rows):
         errors.add(block, quantizer.encode(block))
     return errors.result().square_sum
@@ -41,7 +41,7 @@ def test_symmetric_by_hand() -> None:
     encoded = made.encode(w)
     assert encoded.codes.tolist() == [[[7, -3, 0], [0, 0, 0]], [[0, 0, 0], [7, 2, -1]]]
     assert encoded.scales.tolist() == [[1, 0], [0, 2]]
-    errors = made.errors()
+    errors = made.errors(w.numel())
     errors.add(w, encoded)
     result = errors.result()
     assert result.square_sum == pytest.approx(0.4**2 + 0.2**2 + 1 + 0.8**2)
@@ -88,6 +88,15 @@ def test_nf4_error_is_that_of_bitsandbytes(double_quant: bool, shape: tuple[int,
     w = heavy(shape, 8)
     found = error_of(Nf4(double_quant=double_quant), w, rows)
     assert found == pytest.approx(bitsandbytes_error(w, double_quant=double_quant), rel=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (7, 50)])
+def test_restored_weights(shape: tuple[int, int]) -> None:
+    w = heavy(shape, 8)
+    for made in (SymmetricW4(16), Nf4(double_quant=True), Nf4(double_quant=False)):
+        restored = made.restore(w)
+        assert restored.shape == w.shape
+        assert float((restored - w).double().square().sum()) == pytest.approx(error_of(made, w, 64), rel=1e-5)
 
 
 def test_double_quantization_of_the_scales_shows() -> None:

@@ -9,6 +9,7 @@
     control    random noise as large as what training changed
     measure    one row per tensor
     summary    the numbers of a whole checkpoint
+    outputs    activations, and what quantization or training does to hidden states and logits
     pairing    refusing to pair a diagnosis with the evaluation of another checkpoint
 
 Importing this package imports the standard library only.

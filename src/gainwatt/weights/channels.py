@@ -5,6 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 
+class ChannelMaxima:
+    """Collects the row maxima of |w| of consecutive blocks of rows in one array."""
+
+    def __init__(self, rows: int) -> None:
+        import numpy as np
+
+        self.values = np.zeros(rows, dtype=np.float32)
+        self._filled = 0
+
+    def add(self, weights: Any) -> None:
+        """Add the next fp32 block [rows, columns]."""
+        end = self._filled + len(weights)
+        self.values[self._filled : end] = weights.abs().amax(1).cpu().numpy()
+        self._filled = end
+
+
 def channel_columns(maxima: Any, multiplier: float) -> dict[str, float]:
     """Statistics of the channel maxima (1-D array, one per output channel).
 

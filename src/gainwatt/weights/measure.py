@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gainwatt.errors import InputError
-from gainwatt.weights.channels import channel_columns
+from gainwatt.weights.channels import ChannelMaxima, channel_columns
 from gainwatt.weights.control import random_flips
 from gainwatt.weights.moments import Distribution, Histogram16, PowerSums32
 from gainwatt.weights.quantizers import SYMMETRIC, QuantError, Quantizer, quantizer
@@ -70,13 +70,13 @@ def measure(matrix: Matrix, base: Tensor | None, plan: Plan, *, label: str) -> M
     followed = [q for q in made if q.name in plan.schemes]
     tensor = matrix.tensor
     shape = Histogram16(plan.outlier_multiplier) if _is_16bit(tensor) else PowerSums32(plan.outlier_multiplier)
-    errors = {q.name: q.errors() for q in made}
+    errors = {q.name: q.errors(tensor.numel) for q in made}
     update = Update(followed) if base is not None else None
-    maxima = []
+    maxima = ChannelMaxima(tensor.shape[0])
     for block, before in _blocks(tensor, base, plan):
         shape.add(block)
         weights = block.float()
-        maxima.append(weights.abs().amax(1))
+        maxima.add(weights)
         encoded = {q.name: q.encode(weights) for q in made}
         for name, total in errors.items():
             total.add(weights, encoded[name])
@@ -84,7 +84,7 @@ def measure(matrix: Matrix, base: Tensor | None, plan: Plan, *, label: str) -> M
             update.add(weights, before.float(), encoded)
     spread = _result(shape, tensor, plan)
     found = {name: total.result() for name, total in errors.items()}
-    row = _row(matrix, spread, _joined(maxima), found, plan, label)
+    row = _row(matrix, spread, maxima.values, found, plan, label)
     sums = _pool(spread, found)
     if update is not None and base is not None:
         changes = update.sums()
@@ -123,12 +123,6 @@ def _result(shape: Histogram16 | PowerSums32, tensor: Tensor, plan: Plan) -> Dis
             "the checkpoint is damaged or its training diverged: make it again",
         )
     return spread
-
-
-def _joined(maxima: list[Any]) -> Any:
-    import torch
-
-    return torch.cat(maxima).cpu().numpy()
 
 
 def _row(

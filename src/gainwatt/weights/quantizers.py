@@ -59,11 +59,14 @@ class Quantizer(Protocol):
     def encode(self, weights: Any) -> Encoded:
         """Codes and scales of an fp32 block [rows, columns]."""
 
-    def errors(self) -> Errors:
-        """A new sum of errors."""
+    def errors(self, numel: int) -> Errors:
+        """A new sum of errors, for a tensor of `numel` weights."""
 
     def step_square_sum(self, encoded: Encoded, numel: int, columns: int) -> Any:
         """Sum over weights of (distance between neighbouring levels)², as a 0-d float64 tensor."""
+
+    def restore(self, weights: Any) -> Any:
+        """What is left of a whole fp32 weight [rows, columns] after encoding and decoding."""
 
 
 def quantizer(name: str, *, group_size: int) -> Quantizer:
@@ -101,8 +104,8 @@ class SymmetricW4:
         codes = (groups / divisor).round_().clamp_(-_TOP_CODE, _TOP_CODE)
         return Encoded(codes, scales)
 
-    def errors(self) -> SymmetricErrors:
-        """A new sum of errors."""
+    def errors(self, numel: int) -> SymmetricErrors:
+        """A new sum of errors; needs the same memory for every `numel`."""
         return SymmetricErrors(self.group_size)
 
     def step_square_sum(self, encoded: Encoded, numel: int, columns: int) -> Any:
@@ -112,6 +115,11 @@ class SymmetricW4:
         sizes = torch.full((encoded.scales.shape[1],), float(self.group_size), dtype=torch.float64)
         sizes[-1] -= -columns % self.group_size
         return encoded.scales.double().square().sum(0) @ sizes.to(encoded.scales.device)
+
+    def restore(self, weights: Any) -> Any:
+        """Code · scale."""
+        encoded = self.encode(weights)
+        return (encoded.codes * encoded.scales.unsqueeze(2)).flatten(1)[:, : weights.shape[1]]
 
 
 class SymmetricErrors:
@@ -192,15 +200,32 @@ class Nf4:
             codes += above.view(np.uint8)
         return torch.from_numpy(codes)
 
-    def errors(self) -> Nf4Errors:
-        """A new sum of errors."""
-        return Nf4Errors(self)
+    def errors(self, numel: int) -> Nf4Errors:
+        """A new sum of errors, for a tensor of `numel` weights: 16 bytes for each block of 64."""
+        return Nf4Errors(self, -(-numel // _NF4_BLOCK))
 
     def step_square_sum(self, encoded: Encoded, numel: int, columns: int) -> Any:
         """Sum over weights of (2 max|w| / 15)²: the mean distance between NF4's levels."""
         squares = (encoded.scales.double() * (2 / 15)).square()
         missing = encoded.scales.numel() * _NF4_BLOCK - numel
         return squares.sum() * _NF4_BLOCK - squares[-1] * missing
+
+    def restore(self, weights: Any) -> Any:
+        """Level · scale, the scale after its second quantization."""
+        encoded = self.encode(weights)
+        scales = self.requantized(encoded.scales) if self.double_quant else encoded.scales
+        restored = self.decoded(encoded.codes) * scales.unsqueeze(1)
+        return restored.view(-1)[: weights.numel()].view_as(weights)
+
+    def decoded(self, codes: Any) -> Any:
+        """Levels of codes [blocks, 64], fp32."""
+        return self.levels(codes.device).index_select(0, codes.reshape(-1).int()).view(-1, _NF4_BLOCK)
+
+    def requantized(self, scales: Any) -> Any:
+        """All scales of a tensor after the second quantization: to 8 bits, around their mean."""
+        offset = scales.mean()
+        codes, state = self.functional.quantize_blockwise(scales - offset, blocksize=_NF4_SCALE_BLOCK)
+        return self.functional.dequantize_blockwise(codes, state) + offset
 
 
 class Nf4Errors:
@@ -210,39 +235,33 @@ class Nf4Errors:
     at the exact scale, d the later change of the scale and q the level, Σ(e + d q)² = Σe² + 2 d Σe q + d² Σq².
     """
 
-    def __init__(self, quantizer: Nf4) -> None:
+    def __init__(self, quantizer: Nf4, blocks: int) -> None:
+        import torch
+
         self._quantizer = quantizer
-        self._scales: list[Any] = []
-        self._sums: list[Any] = []
+        self._filled = 0
+        # One array for the whole tensor: small results kept between large temporaries would fragment the heap.
+        self._sums = torch.empty((4, blocks), dtype=torch.float32)
 
     def add(self, weights: Any, encoded: Encoded) -> None:
         """Add a block."""
-        import torch
-
-        indices = encoded.codes.reshape(-1).int()
-        levels = self._quantizer.levels(weights.device).index_select(0, indices).view(-1, _NF4_BLOCK)
+        levels = self._quantizer.decoded(encoded.codes)
         target = _pad(weights.reshape(-1), 0.0).view(-1, _NF4_BLOCK)
         error = (levels * encoded.scales.unsqueeze(1)).sub_(target)
-        sums = ((error * error).sum(1), (error * levels).sum(1), levels.square_().sum(1))
-        self._scales.append(encoded.scales)
-        self._sums.append(torch.stack(sums))
+        part = self._sums[:, self._filled : self._filled + len(levels)]
+        self._filled += len(levels)
+        found = (encoded.scales, (error * error).sum(1), (error * levels).sum(1), levels.square_().sum(1))
+        for row, values in zip(part, found, strict=True):
+            row.copy_(values)
 
     def result(self) -> QuantError:
         """Of everything added."""
-        import torch
-
-        scales = torch.cat(self._scales)
-        square, cross, level_square = torch.cat(self._sums, dim=1).double()
+        scales, *sums = self._sums[:, : self._filled]
+        square, cross, level_square = (row.double() for row in sums)
         if not self._quantizer.double_quant:
             return QuantError(float(square.sum()), None)
-        change = self._requantized(scales).double() - scales.double()
+        change = self._quantizer.requantized(scales).double() - scales.double()
         return QuantError(float((square + 2 * change * cross + change.square() * level_square).sum()), None)
-
-    def _requantized(self, scales: Any) -> Any:
-        functional = self._quantizer.functional
-        offset = scales.mean()
-        codes, state = functional.quantize_blockwise(scales - offset, blocksize=_NF4_SCALE_BLOCK)
-        return functional.dequantize_blockwise(codes, state) + offset
 
 
 def _pad(flat: Any, value: float) -> Any:
