@@ -51,6 +51,7 @@ def load_model(checkpoint: Checkpoint, scheme: Scheme, dtype: str, *, trust_remo
     `dtype` (fp32, bf16, fp16) is the type of the unquantized weights and of the arithmetic. Raises InputError where
     the folder cannot be loaded and UnavailableError where the machine lacks what the scheme needs.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
@@ -67,7 +68,7 @@ def load_model(checkpoint: Checkpoint, scheme: Scheme, dtype: str, *, trust_remo
             f"loading a {scheme.name} checkpoint needs a package that is not installed: {error}",
             f"run in the environment {scheme.environment!r} (make env NAME={scheme.environment})",
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(
             f"cannot load the {scheme.name} checkpoint in {checkpoint.folder}: {error}",
             "make the checkpoint again",

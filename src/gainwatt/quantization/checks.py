@@ -37,6 +37,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}", "give the folder of a saved model") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no JSON object", "give the folder of a saved model")
     return config
 
 
