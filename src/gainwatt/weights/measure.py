@@ -17,7 +17,7 @@ from gainwatt.weights.tensors import Tensor, row_blocks
 from gainwatt.weights.update import Update, column_name, update_columns, update_names
 
 CPU_BLOCK_ELEMENTS = 1 << 18  # 1 MiB as fp32: what one core's second-level cache holds
-GPU_BLOCK_ELEMENTS = 1 << 24
+GPU_BLOCK_ELEMENTS = 1 << 22  # some 200 MiB of temporaries: leaves room on the smallest GPU
 BASE_COLUMNS = (
     "model", "module_name", "module_type", "shape", "ndim", "numel", "dtype",
     "max_abs", "mean_abs", "median_abs", "std", "rms", "kurtosis",
