@@ -1,0 +1,169 @@
+"""Greedy decoding: batches change nothing, stop tokens cut, the checkpoint's own sampling fields stay out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from factories import QUESTIONS
+from gainwatt.checkpoint import write_manifest
+from gainwatt.engines.base import Request
+from gainwatt.engines.transformers import TransformersEngine
+from gainwatt.modeling import load_model, load_tokenizer
+from gainwatt.schemes import get_scheme
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_folder):
+    return load_tokenizer(tiny_folder)
+
+
+@pytest.fixture
+def model(tiny_checkpoint):
+    return load_model(tiny_checkpoint, get_scheme("fp32"), "fp32")
+
+
+@pytest.fixture(scope="module")
+def requests(tokenizer):
+    texts = [question * (1 + i % 3) for i, question in enumerate(QUESTIONS[:7])]
+    return [Request(i, tuple(tokenizer(text)["input_ids"])) for i, text in enumerate(texts)]
+
+
+def engine(model, tokenizer, **options):
+    settings = {"batch_size": 4, "max_new_tokens": 12, "repetition_penalty": 1.0}
+    return TransformersEngine(model, tokenizer, **{**settings, **options})
+
+
+def texts(batches):
+    return {c.index: (c.text, c.tokens, c.finish_reason) for batch in batches for c in batch}
+
+
+class ScriptedModel:
+    """Returns the given tokens after each prompt, and runs out of memory above a batch size."""
+
+    def __init__(self, answers=(), largest=100):
+        self.answers = list(answers)
+        self.largest = largest
+        self.device = "cpu"
+        self.config = SimpleNamespace()
+        self.sizes: list[int] = []
+        self.masks: list[list[list[int]]] = []
+
+    def generate(self, input_ids, attention_mask, **_):
+        self.sizes.append(len(input_ids))
+        self.masks.append(attention_mask.tolist())
+        if len(input_ids) > self.largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        answers = torch.tensor((self.answers * len(input_ids))[: len(input_ids)])
+        return torch.cat([input_ids, answers], dim=1)
+
+
+def test_batched_is_one_by_one(model, tokenizer, requests):
+    batched = texts(engine(model, tokenizer).generate(requests))
+    single = texts(engine(model, tokenizer, batch_size=1).generate(requests))
+    assert batched == single
+    assert set(batched) == set(range(len(requests)))
+
+
+def test_stopping_inside_a_batch_changes_no_answer(model, tokenizer, requests):
+    made = engine(model, tokenizer)
+    free = {c.index: c for batch in made.generate(requests) for c in batch}
+    ids = tokenizer(free[0].text, add_special_tokens=False)["input_ids"]
+    stop = max(set(ids[2:]), key=ids.index)
+    stopped = []
+    for size in (1, 4):
+        made = engine(model, tokenizer, batch_size=size)
+        made.stop_ids = [stop]
+        model.generation_config.eos_token_id = [stop]
+        stopped.append(texts(made.generate(requests)))
+    assert stopped[0] == stopped[1]
+    text, tokens, reason = stopped[0][0]
+    assert reason == "stop"
+    assert tokens <= len(ids)
+    assert free[0].text.startswith(text)
+
+
+def test_longest_prompts_come_first(tokenizer, requests):
+    made = engine(ScriptedModel([[1, 2]]), tokenizer, batch_size=3)
+    order = [c.index for batch in made.generate(requests) for c in batch]
+    lengths = [len(requests[i].token_ids) for i in order]
+    assert lengths == sorted(lengths, reverse=True)
+    assert sorted(order) == list(range(7))
+
+
+def test_padding_is_on_the_left_and_masked(tokenizer):
+    scripted = ScriptedModel([[1]])
+    list(engine(scripted, tokenizer).generate([Request(0, (7,)), Request(1, (7, 8, 9))]))
+    assert scripted.masks == [[[1, 1, 1], [0, 0, 1]]]
+
+
+def test_text_is_cut_at_the_first_stop_token_which_is_counted(tokenizer):
+    stop, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    words = tokenizer(" apples", add_special_tokens=False)["input_ids"][:1]
+    scripted = ScriptedModel([[*words, stop, pad, pad], [*words, *words, *words, *words]])
+    (batch,) = engine(scripted, tokenizer).generate([Request(0, (7, 7)), Request(1, (7,))])
+    first, second = batch
+    assert (first.tokens, first.finish_reason, first.text) == (2, "stop", tokenizer.decode(words))
+    assert (second.tokens, second.finish_reason) == (4, "length")
+    assert first.batch_size == 2
+    assert first.batch_s == second.batch_s >= 0
+
+
+def test_an_immediate_stop_is_an_empty_answer_of_one_token(tokenizer):
+    (batch,) = engine(ScriptedModel([[tokenizer.eos_token_id]]), tokenizer).generate([Request(0, (7,))])
+    assert (batch[0].text, batch[0].tokens, batch[0].finish_reason) == ("", 1, "stop")
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(tokenizer, requests):
+    scripted = ScriptedModel([[1, 2]], largest=2)
+    made = engine(scripted, tokenizer, batch_size=7)
+    found = texts(made.generate(requests))
+    assert set(found) == set(range(7))
+    assert scripted.sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert made.events == ["out of memory at batch size 7: halved to 3", "out of memory at batch size 3: halved to 1"]
+    assert made.settings["batch_size"] == 7
+
+
+def test_out_of_memory_with_one_prompt_is_raised(tokenizer, requests):
+    made = engine(ScriptedModel(largest=0), tokenizer, batch_size=2)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(made.generate(requests))
+
+
+def test_the_checkpoints_own_sampling_fields_stay_out(model, tokenizer, requests, tiny_folder, tmp_path):
+    folder = tmp_path / "dense"
+    shutil.copytree(tiny_folder, folder)
+    path = folder / "generation_config.json"
+    own = json.loads(path.read_text()) | {"repetition_penalty": 1.1, "do_sample": True, "top_k": 20, "temperature": 0.7}
+    path.write_text(json.dumps(own))
+    checkpoint = write_manifest(folder / "manifest.json", variant="base", scheme="dense")
+    other = load_model(checkpoint, get_scheme("fp32"), "fp32")
+    assert other.generation_config.repetition_penalty == 1.1
+    plain = texts(engine(model, tokenizer, max_new_tokens=24).generate(requests))
+    assert texts(engine(other, tokenizer, max_new_tokens=24).generate(requests)) == plain
+    # The study's own penalty does apply: the comparison above could have failed.
+    penalized = texts(engine(other, tokenizer, max_new_tokens=24, repetition_penalty=1.8).generate(requests))
+    assert penalized != plain
+
+
+def test_settings_show_every_sampling_field(model, tokenizer):
+    settings = engine(model, tokenizer, repetition_penalty=1.2).settings
+    assert settings["do_sample"] is False
+    assert settings["repetition_penalty"] == 1.2
+    assert settings["max_new_tokens"] == 12
+    assert settings["stop_token_ids"] == [tokenizer.eos_token_id]
+    json.dumps(settings)
+
+
+def test_warm_up_changes_no_answer(model, tokenizer, requests):
+    made = engine(model, tokenizer)
+    made.warm_up(requests)
+    assert texts(made.generate(requests)) == texts(engine(model, tokenizer).generate(requests))
+
+
+def test_nothing_to_do(model, tokenizer):
+    assert list(engine(model, tokenizer).generate([])) == []
