@@ -1,0 +1,113 @@
+"""Joules, seconds and dollars per correct answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from factories import correct_items, no_energy, write_evaluation
+from gainwatt.record import read_record
+from gainwatt.study import Cell
+from gainwatt.study.operations import Cost
+from gainwatt.tables import cost
+from gainwatt.tables.results import Results
+
+CELL = Cell("base", "fp32")
+
+
+def test_a_million_answers_of_14_joules_are_4_kwh():
+    one_usd_per_kwh = Cost(electricity_usd_per_kwh=1.0)
+    assert cost.electricity_usd(1e6 * 14.16, one_usd_per_kwh) == pytest.approx(3.9333, abs=1e-4)
+    assert round(cost.electricity_usd(1e6 * 14.16, one_usd_per_kwh), 2) == 3.93
+
+
+def test_price_and_pue_multiply():
+    assert cost.electricity_usd(7.2e6, Cost(electricity_usd_per_kwh=0.1, pue=1.5)) == pytest.approx(0.3)
+    assert cost.electricity_usd(None, Cost(electricity_usd_per_kwh=0.1)) is None
+    assert cost.electricity_usd(1.0, Cost()) is None
+    assert cost.electricity_usd(3.6e6, Cost(electricity_usd_per_kwh=0.0)) == 0.0
+
+
+def test_per_correct_answer(results):
+    row = cost.per_correct_answer(results)[0]
+    correct = sum(correct_items(CELL, 40))
+    assert (row["variant"], row["scheme"], row["correct"]) == ("base", "fp32", correct)
+    assert row["s_per_correct"] == pytest.approx(12.5 / correct)
+    assert row["gross_j_per_correct"] == pytest.approx(1250 / correct)
+    assert row["net_j_per_correct"] == pytest.approx(500 / correct)
+    assert row["electricity_usd_per_correct"] == pytest.approx(1250 / 3.6e6 * 1.5 * 0.12 / correct)
+    assert row["machine_usd_per_correct"] == pytest.approx(12.5 / 3600 * 2.0 / correct)
+    assert row["boundary"] == "gpu_board"
+    assert row["null_reason"] is None
+
+
+def one(study, layout, **changed):
+    write_evaluation(study, CELL, **changed)
+    (row,) = cost.per_correct_answer(Results.load(study, layout))
+    return row
+
+
+def test_no_meter_is_null_with_its_reason(study, layout):
+    row = one(study, layout, metered=False)
+    assert row["gross_j_per_correct"] is row["net_j_per_correct"] is row["electricity_usd_per_correct"] is None
+    assert "no meter on this machine" in row["null_reason"]
+    assert row["s_per_correct"] > 0
+    assert row["boundary"] is None
+
+
+def test_no_correct_answer_is_null_not_a_division(study, layout):
+    path = write_evaluation(study, CELL)
+    metrics = read_record(path)["metrics"] | {"correct": 0}
+    row = one(study, layout, metrics=metrics)
+    assert row["s_per_correct"] is row["gross_j_per_correct"] is None
+    assert row["null_reason"] == "no correct answer"
+
+
+def test_an_interrupted_evaluation_has_no_joules(study, layout):
+    path = write_evaluation(study, CELL)
+    metrics = read_record(path)["metrics"] | {"resumed_items": 7}
+    row = one(study, layout, metrics=metrics)
+    assert row["gross_j_per_correct"] is row["net_j_per_correct"] is None
+    assert "7 items were answered before" in row["null_reason"]
+
+
+def test_without_prices_dollars_are_null(study, layout):
+    free = study.model_copy(update={"cost": Cost()})
+    write_evaluation(free, CELL)
+    (row,) = cost.per_correct_answer(Results.load(free, layout))
+    assert row["electricity_usd_per_correct"] is row["machine_usd_per_correct"] is None
+    assert row["gross_j_per_correct"] is not None
+
+
+def test_energy_by_job(results):
+    rows = cost.energy_by_job(results)
+    assert len(rows) == len(results.all_records())
+    row = next(row for row in rows if row["cell"] == "base.fp32")
+    assert (row["stage"], row["status"]) == ("evaluate_gsm8k", "ok")
+    assert row["seconds"] == 14.5
+    assert row["gross_j"] == 1350.0
+    assert row["flags"] == "short; unaligned"
+    training = next(row for row in rows if row["cell"] == "grpo-s0" and row["stage"] == "train_grpo")
+    assert training["seconds"] == 36.0  # nested phases are not counted twice
+    diagnosis = next(row for row in rows if row["stage"] == "diagnose_weights")
+    assert diagnosis["gross_j"] is None
+    assert "no meter" in diagnosis["null_reason"]
+
+
+def test_the_meters_own_block_can_be_read(study, layout):
+    from gainwatt.energy import EnergyMeter
+
+    meter = EnergyMeter(idle_s=0)
+    meter.start()
+    with meter.phase("generate"), meter.phase("inner"):
+        pass
+    meter.stop()
+    write_evaluation(study, CELL, energy=meter.summary(), phases=meter.phases())
+    results = Results.load(study, layout)
+    _, _, seconds = cost.phase_energy(results.evaluations[CELL], "generate/inner")
+    assert seconds == meter.phases()[1]["seconds"]
+    (job,) = cost.energy_by_job(results)
+    assert job["gross_j"] is not None or job["null_reason"]
+
+
+def test_a_phase_that_did_not_happen():
+    assert cost.phase_energy({"energy": no_energy()}, "generate") == (None, None, 0.0)
