@@ -11,8 +11,10 @@ from gainwatt.tables.results import Results
 
 
 def accuracy(results: Results) -> Any | None:
-    """Accuracy by scheme, one series per variant, Wilson intervals as bars."""
+    """Accuracy by scheme, one series per variant, Wilson intervals as bars; None where no cell was measured."""
     rows = {(row["variant"], row["precision"]): row for row in accuracy_matrix(results)}
+    if all(row["accuracy"] is None for row in rows.values()):
+        return None
     names, series = schemes(results.study), variants(results.study)
     figure, axes = style.new(max(5.0, 1.1 + 1.15 * len(names)), 3.6)
     for place, variant in enumerate(series):

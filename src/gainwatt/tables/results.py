@@ -104,7 +104,10 @@ def read_sidecar(record: Record, name: str, columns: list[str] | None = None) ->
         raise RecordError(f"{sidecar}, which {path} names, does not exist", "run the rule that makes it again")
     if file_sha256(sidecar) != entry["sha256"]:
         raise RecordError(f"{sidecar} is not the file that {path} was written with", "run the rule that makes it again")
-    return parquet.read_table(sidecar, columns=columns).to_pydict()
+    # read_table would import pyarrow.dataset, and with it pandas where that is installed.
+    with parquet.ParquetFile(sidecar) as file:
+        found: dict[str, list[Any]] = file.read(columns=columns).to_pydict()
+    return found
 
 
 def _read_items(record: Record) -> dict[str, list[Any]]:
