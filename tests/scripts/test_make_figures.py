@@ -1,0 +1,34 @@
+"""Figures from records by the command line."""
+
+from __future__ import annotations
+
+import json
+
+from factories import run_script, study_content, write_all_records, write_evaluation, write_study
+from gainwatt.study import Cell, load_study
+
+
+def test_files_index_and_the_same_bytes_again(tmp_path):
+    file = write_study(tmp_path, study_content(tmp_path))
+    write_all_records(load_study(file))
+    contents = []
+    for out in ("a", "b"):
+        done = run_script("make_figures", "--study", file, "--out", tmp_path / out)
+        assert done.returncode == 0, done.stderr
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / out).iterdir()})
+    assert contents[0] == contents[1]
+    index = json.loads(contents[0].pop("index.json"))
+    assert {name for entry in index.values() for name in entry["files"]} == set(contents[0])
+    assert all(entry["files"] and entry["made_from"] for entry in index.values())
+
+
+def test_missing_records_are_a_reason_in_the_index(tmp_path):
+    file = write_study(tmp_path, study_content(tmp_path))
+    write_evaluation(load_study(file), Cell("base", "fp32"), metered=False)
+    done = run_script("make_figures", "--study", file)
+    assert done.returncode == 0, done.stderr
+    index = json.loads((tmp_path / "results" / "tiny" / "figures" / "index.json").read_text())
+    assert index["accuracy"]["files"] == ["accuracy.svg", "accuracy.png"]
+    for name in ("gain_survival", "training", "layer_errors", "power_trace"):
+        assert index[name]["files"] == []
+        assert index[name]["reason"].startswith("no record of ")

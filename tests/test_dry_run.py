@@ -1,0 +1,123 @@
+"""Dry runs of the workflow: exactly the jobs that a study asks for, without the hub and without heavy imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from factories import ROOT, study_content, write_items, write_study
+from gainwatt.study import (
+    Layout,
+    Study,
+    evaluation_cells,
+    load_study,
+    quantization_cells,
+    trained_variants,
+    variants,
+)
+from gainwatt.workflow import base_stage
+
+STUDIES = sorted((ROOT / "config").glob("*.yaml"))
+
+
+def snakemake(folder: Path, *options: str, config: tuple[str, ...] = (), python: tuple[str, ...] = ()):
+    """A dry run in an empty working folder, so that results on this machine play no part."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GAINWATT_")}
+    command = [sys.executable, *python, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(folder), "--dry-run", "--nolock", "--cores", "1", *options, "--config", *config]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env={**environment, "HF_HUB_OFFLINE": "1"}
+    )
+
+
+def jobs(text: str) -> Counter[tuple[str, str]]:
+    """(rule, record or other first output) of every job that a dry run lists."""
+    found: Counter[tuple[str, str]] = Counter()
+    for block in re.split(r"\n(?=(?:local)?rule )", text):
+        rule = re.match(r"(?:local)?rule (\w+):", block)
+        if rule:
+            outputs = re.search(r"^    output: (.*)$", block, re.MULTILINE)
+            names = outputs[1].split(", ") if outputs else [""]
+            records = [name for name in names if "/records/" in name]
+            found[rule[1], (records or names)[0]] += 1
+    return found
+
+
+def expected(study: Study) -> set[tuple[str, str]]:
+    layout = Layout.of(study)
+    wanted = {("prepare_data", "data"), (base_stage(study), "base")}
+    wanted |= {("train_grpo", variant) for variant in trained_variants(study)}
+    wanted |= {("quantize", cell.name) for cell in quantization_cells(study)}
+    wanted |= {("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)}
+    wanted |= {("diagnose_weights", variant) for variant in variants(study)}
+    records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
+    ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
+    return records | ends | {("all", "")}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_runs_exactly_its_jobs(path, tmp_path):
+    done = snakemake(tmp_path, config=(f"study={path}",))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = jobs(done.stdout + done.stderr)
+    assert set(found) == expected(load_study(path))
+    assert set(found.values()) == {1}
+
+
+def test_the_real_studies_are_as_large_as_planned():
+    for name in ("qwen2.5-0.5b", "qwen2.5-1.5b"):
+        study = load_study(ROOT / "config" / f"{name}.yaml")
+        assert len(evaluation_cells(study)) == 4 * 4
+        assert len(quantization_cells(study)) == 4 * 2
+        assert study.data.test_limit is None
+
+
+def test_a_local_folder_and_overrides(tmp_path, tiny_folder):
+    data = write_items(tmp_path / "data")
+    content = study_content(tmp_path, data={"source": str(data)}, model={"source": str(tiny_folder)})
+    path = write_study(tmp_path, content)
+    overrides = ["train.seeds=[1, 2]", "quantize.schemes=[]"]
+    done = snakemake(tmp_path, config=(f"study={path}", f"set={json.dumps(overrides)}"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert set(jobs(done.stdout + done.stderr)) == expected(load_study(path, overrides))
+
+
+def test_fetch_brings_data_and_model_only(tmp_path):
+    done = snakemake(tmp_path, "fetch", config=(f"study={ROOT / 'config' / 'qwen2.5-0.5b.yaml'}",))
+    assert done.returncode == 0, done.stderr
+    assert {rule for rule, _ in jobs(done.stdout + done.stderr)} == {"fetch", "prepare_data", "fetch_model"}
+
+
+def test_parsing_imports_nothing_heavy(tmp_path):
+    done = snakemake(tmp_path, config=(f"study={STUDIES[0]}",), python=("-X", "importtime"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip() for line in lines}
+    assert "gainwatt.study.model" in imported
+    assert not imported & {"torch", "transformers", "pandas", "pyarrow", "matplotlib", "datasets", "trl"}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (("stduy=x.yaml",), "--config has no key 'stduy'"),
+        (("set=evaluate.batchsize=8", f"study={STUDIES[0]}"), "did you mean 'batch_size'?"),
+        (("study=broken.yaml",), "trian: there is no such key; did you mean 'train'?"),
+    ],
+)
+def test_mistakes_end_with_the_plain_message(tmp_path, config, said):
+    text = "study: x\ndata: {source: embedded}\nmodel: {source: embedded}\ntrian: {}\n"
+    (tmp_path / "broken.yaml").write_text(text)
+    done = snakemake(tmp_path, config=config)
+    message = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert said in message
+    assert "what to do:" in message
+    assert "Traceback" not in message
