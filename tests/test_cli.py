@@ -51,6 +51,13 @@ def test_the_command_is_completed_so_that_it_can_be_run_by_hand(file, monkeypatc
     assert sys.argv == ["scripts/x.py", "--study", str(file), "--set", "cost.pue=1.5", "--out", "d"]
 
 
+@pytest.mark.parametrize("words", [["--study", "x.yaml"], ["--study=x.yaml"]])
+def test_a_complete_command_is_left_alone(file, monkeypatch, words):
+    monkeypatch.setattr(sys, "argv", ["scripts/x.py", *words])
+    cli.study_of(cli.parser(None).parse_args(["--study", str(file)]))
+    assert sys.argv == ["scripts/x.py", *words]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

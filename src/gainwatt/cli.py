@@ -54,7 +54,8 @@ def study_of(args: argparse.Namespace, *, check_paths: bool = True) -> tuple[Stu
 
 def _complete_command(study: Path, overrides: list[str]) -> None:
     """Put study and overrides into the command that the log and the record show, so that it can be run by hand."""
-    if "--study" not in sys.argv and Path(sys.argv[0]).suffix == ".py":
+    given = any(word == "--study" or word.startswith("--study=") for word in sys.argv)
+    if not given and Path(sys.argv[0]).suffix == ".py":
         sys.argv[1:1] = ["--study", str(study)] + [word for entry in overrides for word in ("--set", entry)]
 
 
