@@ -18,17 +18,30 @@ from gainwatt.study import Study, hub_id, is_hub
 
 
 def embedded_rows(study: Study) -> dict[str, list[dict[str, str]]]:
-    """The generated problems of all four splits."""
+    """The generated problems of all four splits; sft also holds careless solutions and bare arithmetic."""
     from gainwatt.embedded import problems
+    from gainwatt.embedded.slips import Slips
 
-    sizes = study.embedded.problems
-    wanted = {
-        "sft": sizes.sft_items,
-        "train": sizes.train_items,
-        "validation": sizes.validation_items,
-        "test": sizes.test_items,
+    given = study.embedded.problems
+    ranges = {
+        name: getattr(given, name)
+        for name in ("start_max", "change_max", "count_max", "each_max", "divisor_max", "value_max")
     }
-    return {split: problems.generate(split=split, n=n, seed=sizes.seed) for split, n in wanted.items()}
+    level = problems.Difficulty(**ranges)
+    if given.families is not None:
+        level = dataclasses.replace(level, families=given.families)
+    slips = Slips(
+        unfinished=given.unfinished_share,
+        reversal=given.reversal_share,
+        unfinished_min_steps=given.unfinished_min_steps,
+    )
+    sft = problems.generate(
+        split="sft", n=given.sft_items, seed=given.seed, difficulty=level, slips=slips, max_repeats=None
+    )
+    rows = {"sft": sft + problems.drills(sft, n=given.drill_items, seed=given.seed)}
+    for split, n in (("train", given.train_items), ("validation", given.validation_items), ("test", given.test_items)):
+        rows[split] = problems.generate(split=split, n=n, seed=given.seed, difficulty=level)
+    return rows
 
 
 def hub_rows(study: Study) -> dict[str, list[dict[str, str]]]:
@@ -70,7 +83,12 @@ def write_splits(study: Study, out: Path) -> dict[str, list[gsm8k_data.Item]]:
     limits = {"train": study.data.train_limit, "test": study.data.test_limit}
     for split, items in splits.items():
         gsm8k_data.write_items(out / f"{split}.jsonl", items[: limits.get(split)])
-    return {split: gsm8k_data.read_items(out / f"{split}.jsonl") for split in splits}
+    return {split: read_split(out, split) for split in splits}
+
+
+def read_split(folder: Path, split: str) -> list[gsm8k_data.Item]:
+    """A written split, read back with every check; only bare arithmetic of the warm start may repeat a question."""
+    return gsm8k_data.read_items(folder / f"{split}.jsonl", allow_duplicates=split == "sft")
 
 
 def as_items(splits: dict[str, list[dict[str, str]]]) -> dict[str, list[gsm8k_data.Item]]:

@@ -44,6 +44,10 @@ class Cost(Section):
     """Power usage effectiveness: facility power over IT power; 1.0 for a machine at home."""
 
 
+Difficult = Annotated[int, Field(ge=2)]
+"""An upper end of a range of numbers; every range starts at 2."""
+
+
 class Needs(Section):
     """What one job of a rule asks of the machine or the cluster."""
 
@@ -77,16 +81,38 @@ class Resources(Section):
 
 
 class Problems(Section):
-    """Size and difficulty of the generated problems."""
+    """Size and difficulty of the generated problems. Every result of every step is an integer of at least 1."""
 
-    sft_items: Positive = 6000
-    """Solved problems for the warm start."""
-    train_items: Positive = 4000
-    """Prompts for GRPO (and calibration)."""
+    sft_items: Positive = 12000
+    """Solved problems for the warm start; a combination of numbers may be told more than once."""
+    drill_items: NonNegative = 3600
+    """Rows of bare arithmetic added to them: the same steps at a third of the tokens."""
+    train_items: Positive = 1000
+    """Prompts for GRPO, also the calibration items; each with its own combination of numbers."""
     validation_items: Positive = 500
     """Problems on which settings were chosen."""
     test_items: Positive = 1000
     """Held-out problems of the evaluation."""
+    start_max: Difficult = 15
+    """Largest number that somebody has at first."""
+    change_max: Difficult = 10
+    """Largest number added or taken away."""
+    count_max: Difficult = 5
+    """Largest number of containers or times."""
+    each_max: Difficult = 6
+    """Largest number in each container, or price of one."""
+    divisor_max: Difficult = 5
+    """Largest number of people who share."""
+    value_max: Difficult = 60
+    """Largest result of any step."""
+    families: tuple[str, ...] | None = None
+    """Kinds of problem that are used (none: the default ones)."""
+    unfinished_share: Share = 0.6
+    """Share of the longer warm-start solutions that stop one step early, so that their answer is wrong."""
+    unfinished_min_steps: Annotated[int, Field(ge=2)] = 4
+    """A solution is longer from this many steps on."""
+    reversal_share: Share = 0.6
+    """Share of warm-start solutions with a comparison ("3 fewer than") that take it the wrong way round."""
     seed: NonNegative = 0
     """Seed of the generator."""
 
@@ -99,33 +125,39 @@ class TinyModel(Section):
     hidden_size: Positive = 128
     """Width; a multiple of 128, so that groups of 128 divide every layer."""
     intermediate_size: Positive = 256
-    """Width of the MLP."""
+    """Width of the MLP; a multiple of 128."""
     layers: Positive = 4
     """Transformer blocks."""
     heads: Positive = 4
     """Attention heads."""
     kv_heads: Positive = 2
     """Key-value heads."""
+    max_tokens: Positive = 512
+    """Longest prompt and answer together."""
 
 
 class WarmStart(Section):
-    """Supervised training of the small model from scratch."""
+    """Supervised training of the small model from scratch; the loss counts the solution's tokens only."""
 
-    steps: Positive = 800
+    steps: Positive = 1700
     """Optimizer steps."""
-    batch_size: Positive = 16
+    batch_size: Positive = 8
     """Solved problems per step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """Peak learning rate; falls linearly to 0."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1.5e-3
+    """Peak learning rate; falls linearly to 0 after the warm-up."""
     warmup_steps: NonNegative = 30
     """Steps of linear warm-up."""
+    adam_beta1: Share = 0.9
+    """AdamW beta 1."""
+    adam_beta2: Share = 0.99
+    """AdamW beta 2."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW weight decay."""
-    careless_share: Share = 0.0
-    """Share of warm-start solutions that stop before the last step, so that their answer is wrong."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient clipping norm."""
     save_steps: Positive = 200
     """Checkpoint for resuming, every N steps."""
-    seed: NonNegative = 0
+    seed: NonNegative = 1
     """Seed of initial weights and data order."""
 
 
