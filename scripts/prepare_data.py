@@ -6,6 +6,7 @@ The source is the study's data.source: a hub data set at a pinned revision, a lo
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from gainwatt import cli

@@ -90,3 +90,12 @@ def test_the_hub_offline_names_the_files_needed(tmp_path):
     assert "train.jsonl and test.jsonl" in done.stderr
     assert "make fetch" in done.stderr
     assert not done.stderr.rstrip().splitlines()[-1].startswith("Traceback")
+
+
+def test_the_study_chooses_the_families_of_problems(tmp_path):
+    sizes = {"sft_items": 20, "drill_items": 0, "train_items": 12, "validation_items": 4, "test_items": 8}
+    content = study_content(tmp_path, embedded={"problems": {**sizes, "families": ["join", "packs"]}})
+    done = run_script("prepare_data", "--study", write_study(tmp_path, content))
+    assert done.returncode == 0, done.stderr
+    for path in (tmp_path / "results" / "tiny" / "data").iterdir():
+        assert {item.meta["family"] for item in read_items(path, allow_duplicates=True)} <= {"join", "packs"}, path
