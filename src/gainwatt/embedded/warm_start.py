@@ -174,6 +174,7 @@ def batch_loss(model: Qwen2ForCausalLM, batch: Sequence[Example], pad: int) -> t
     for i, (prompt, answer) in enumerate(batch):
         ids[i, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
         answers[i, len(prompt) : len(prompt) + len(answer)] = True
+    ids, answers = ids.to(model.device), answers.to(model.device)
     # Padding lies right of the text and attention looks left only: no mask is needed. Logits are made for answers
     # only.
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state

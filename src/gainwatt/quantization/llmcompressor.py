@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gainwatt.checkpoint import Checkpoint
-from gainwatt.modeling import device, torch_dtype
+from gainwatt.modeling import torch_dtype
 from gainwatt.quantization.calibration import Calibration
 from gainwatt.schemes import Scheme
 
@@ -36,10 +36,10 @@ def quantize(
     from gainwatt.quantization.awq import KeepingAWQModifier
 
     _no_pinning_without_accelerator()
+    # Loaded to main memory: llm-compressor brings one layer after the other to the GPU.
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder,
         dtype=torch_dtype(dtype),
-        device_map=device(),
         trust_remote_code=trust_remote_code,
         local_files_only=True,
         use_safetensors=True,

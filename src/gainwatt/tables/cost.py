@@ -71,8 +71,8 @@ def per_correct_answer(results: Results) -> list[Row]:
 def _energy_reason(record: Record, gross: float | None) -> str | None:
     if gross is not None:
         return None
-    reasons = record["energy"].get("null_reasons", {})
-    return "; ".join(sorted({str(reason) for reason in reasons.values()})) or "the meter gave no energy for this phase"
+    reason = record["energy"].get("null_reasons", {}).get("gross_j")
+    return str(reason) if reason else "the meter gave no energy for this phase"
 
 
 def energy_by_job(results: Results) -> list[Row]:
