@@ -102,5 +102,6 @@ def reset_peak_memory() -> None:
     import torch
 
     if torch.cuda.is_available():
+        torch.cuda.init()  # before the first use of a GPU there is no statistic to reset, and torch says so by an error
         for index in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(index)
