@@ -81,7 +81,13 @@ def evaluate(job: Job, study: Study, args: argparse.Namespace) -> None:
         checkpoint = read_manifest(args.checkpoint)
         items = read_items(args.data)
         data_sha256 = file_sha256(args.data)
-        job.add_input("checkpoint", checkpoint.sha256, variant=checkpoint.variant, scheme=checkpoint.scheme)
+        job.add_input(
+            "checkpoint",
+            checkpoint.sha256,
+            variant=checkpoint.variant,
+            scheme=checkpoint.scheme,
+            parent_sha256=checkpoint.parent_sha256,
+        )
         job.add_input("data", data_sha256)
         tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=study.model.trust_remote_code)
         model = load_model(checkpoint, scheme, dtype, trust_remote_code=study.model.trust_remote_code)

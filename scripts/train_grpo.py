@@ -63,6 +63,18 @@ def load_policy(study: Study, base: Checkpoint) -> Any:
     )
 
 
+def check_processes() -> None:
+    """Raise InputError where one process sees several GPUs: each process trains on one."""
+    import torch
+
+    if torch.cuda.device_count() > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        raise InputError(
+            f"one process sees {torch.cuda.device_count()} GPUs, and would use one of them only",
+            "set CUDA_VISIBLE_DEVICES to one GPU, or start the script with `accelerate launch --num_processes N` "
+            "(the rule does so where the study's resources.train.gpus is more than 1)",
+        )
+
+
 def make_trainer(
     job: Job, study: Study, base: Checkpoint, items: list[Item], work: Path, seed: int, log: StepLog
 ) -> Any:
@@ -108,6 +120,7 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
     from accelerate import PartialState
 
     with job.phase("load"):
+        check_processes()
         base = read_manifest(args.base)
         items = read_items(args.data, limit=study.train.prompts)
         job.add_input("base", base.sha256)

@@ -14,7 +14,8 @@ from gainwatt.engines.base import Completion
 from gainwatt.evaluation.metrics import item_rows, summarize
 from gainwatt.gsm8k.data import Item
 from gainwatt.record import file_sha256, text_sha256, write_record
-from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants, variants
+from gainwatt.schemes import get_scheme
+from gainwatt.study import DENSE, Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants, variants
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS = [
@@ -169,7 +170,7 @@ def write_evaluation(study: Study, cell: Cell, *, n: int = 40, metered: bool = T
         study, "evaluate_gsm8k", {"variant": cell.variant, "scheme": cell.scheme, "engine": "transformers"},
         metrics=metrics, outputs=outputs, energy=energy, phases=phases_of(energy),
     )  # fmt: skip
-    record["inputs"] |= {"checkpoint": {"sha256": text_sha256(cell.name)}, "data": {"sha256": "d" * 64}}
+    record["inputs"] |= {"checkpoint": checkpoint_input(cell), "data": {"sha256": "d" * 64}}
     record["settings"] |= {"effective": {"batch_size": 8}, "events": []}
     write_record(path, record | changed)
     return path
@@ -206,6 +207,17 @@ def write_quantization(study: Study, cell: Cell) -> Path:
     return path
 
 
+def checkpoint_input(cell: Cell) -> dict[str, str | None]:
+    """What an evaluation says of its checkpoint: an unquantized one is the variant's own, a quantized one its child."""
+    dense = get_scheme(cell.scheme).dense
+    return {
+        "sha256": text_sha256(cell.variant if dense else cell.name),
+        "parent_sha256": None if dense else text_sha256(cell.variant),
+        "variant": cell.variant,
+        "scheme": DENSE if dense else cell.scheme,
+    }
+
+
 def write_diagnosis(study: Study, variant: str) -> Path:
     path = Layout.of(study).record("diagnose_weights", variant)
     rows = [
@@ -218,7 +230,9 @@ def write_diagnosis(study: Study, variant: str) -> Path:
     ]
     outputs = {"layers": write_table(path.with_suffix(".layers.parquet"), rows)}
     metrics = {"weights": 1000, "kurtosis_weighted": 3.5, "top_relative_mse": [{"module": "x", "value": 1.0}]}
-    write_record(path, base_record(study, "diagnose_weights", {"variant": variant}, metrics=metrics, outputs=outputs))
+    record = base_record(study, "diagnose_weights", {"variant": variant}, metrics=metrics, outputs=outputs)
+    record["inputs"] |= {"checkpoint": {"sha256": text_sha256(variant)}}
+    write_record(path, record)
     return path
 
 

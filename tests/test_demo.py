@@ -24,7 +24,7 @@ pytestmark = pytest.mark.demo
 
 def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "study=config/demo.yaml", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_every_cell_is_measured_on_every_item(demo):
 
 
 def test_the_base_model_can_do_some_of_the_task(demo):
-    study, layout = demo
+    _, layout = demo
     reference = next(row for row in table(layout, "accuracy_matrix") if row["variant"] == "base")
     assert 0.15 < float(reference["accuracy"]) < 0.65
 

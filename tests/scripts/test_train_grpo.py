@@ -61,9 +61,9 @@ def command(script: str, study: Path, *options: str) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "--study", str(study), *options]
 
 
-def run(*args: str, **options) -> subprocess.CompletedProcess[str]:
+def run(*args: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(list(args), capture_output=True, text=True, env=environment, timeout=300, **options)
+    return subprocess.run(list(args), capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
 def prepare(tmp_path: Path, base: Path, **changed: object) -> Path:

@@ -44,6 +44,8 @@ def changed(**sections):
         {"paths": {"results": "elsewhere", "scratch": "/scratch"}},
         {"environments": {"core": "/usr/bin/python3"}},
         {"train": {"learning_rate": 1e-6}},  # the default, spelled out
+        {"train": {"save_steps": 5, "zero_variance_patience_steps": 3, "vllm_gpu_memory_utilization": 0.5}},
+        {"embedded": {"warm_start": {"save_steps": 3}}},
     ],
 )
 def test_what_decides_no_result_changes_no_hash(sections):
@@ -63,7 +65,7 @@ def test_what_decides_no_result_changes_no_hash(sections):
         ({"embedded": {"warm_start": {"steps": 7}}}, {"warm_start"}),
         (
             {"data": {"prompt_template": "Q: {question}"}},
-            {"prepare_data", "warm_start", "train_grpo", "quantize", "evaluate_gsm8k", "diagnose_weights"},
+            {"warm_start", "train_grpo", "quantize", "evaluate_gsm8k", "diagnose_weights"},
         ),
         (
             {"model": {"dtype": "fp32"}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gainwatt.errors import RecordError
 from gainwatt.tables import stages
 
 
@@ -33,3 +34,9 @@ def test_weights_leave_lists_out(results):
     assert [row["variant"] for row in rows] == ["base", "grpo-s0", "grpo-s1"]
     assert rows[0]["kurtosis_weighted"] == 3.5
     assert "top_relative_mse" not in rows[0]
+
+
+def test_a_diagnosis_of_another_checkpoint_is_refused(results):
+    results.diagnoses["base"]["inputs"]["checkpoint"]["sha256"] = "0" * 64
+    with pytest.raises(RecordError, match="diagnose the checkpoint that was evaluated"):
+        stages.weights(results)

@@ -15,28 +15,35 @@ from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, 
 from gainwatt.study.sections import Data, Diagnose, Evaluate, Model, Quantize, Section, Train
 
 SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
-    "prepare_data": ("data", "embedded.problems"),
+    "prepare_data": (
+        "data.source", "data.revision", "data.config", "data.train_limit", "data.test_limit", "embedded.problems",
+    ),
     "fetch_model": ("model",),
-    "warm_start": ("model.dtype", "embedded", "data.prompt_template"),
-    "train_grpo": ("train", "model", "data.prompt_template"),
-    "quantize": ("quantize", "data.prompt_template", "model"),
+    "warm_start": (
+        "model.dtype", "data.prompt_template", "embedded.model", "embedded.warm_start",
+        "-embedded.warm_start.save_steps",
+    ),
+    "train_grpo": (
+        "train", "model", "data.prompt_template", "-train.seeds", "-train.save_steps",
+        "-train.zero_variance_patience_steps", "-train.vllm_gpu_memory_utilization",
+    ),
+    "quantize": (
+        "quantize", "data.prompt_template", "model", "-quantize.schemes", "-quantize.reference",
+        "-quantize.smoke_tokens",
+    ),
     "evaluate_gsm8k": ("evaluate", "model.dtype", "data.prompt_template"),
     "diagnose_weights": (
-        "diagnose",
-        "quantize.reference",
-        "quantize.calibration_items",
-        "quantize.calibration_max_tokens",
-        "quantize.calibration_seed",
-        "data.prompt_template",
-        "model",
+        "diagnose", "quantize.reference", "quantize.calibration_items", "quantize.calibration_max_tokens",
+        "quantize.calibration_seed", "data.prompt_template", "model",
     ),
     "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
-}
-"""The settings that decide a stage's result. Only a change of these makes a stage run again."""
+}  # fmt: skip
+"""The settings that decide a stage's result. Only a change of these makes a stage run again.
 
-CELL_LISTS = {"train_grpo": ("train", "seeds"), "quantize": ("quantize", "schemes")}
-"""Lists of cells: one more seed or scheme must not make the cells that are there run again."""
+A name after `-` is left out again: one more seed or scheme must not make the cells that are there run again, and how
+often a job saves, or how much memory it may take, does not decide what it computes.
+"""
 
 
 class Study(Section):
@@ -107,13 +114,14 @@ class Study(Section):
         whole = self.model_dump(mode="json")
         chosen: dict[str, Any] = {}
         for dotted in SECTIONS_OF_STAGE[stage]:
-            value: Any = whole
-            for key in dotted.split("."):
-                value = value[key]
-            chosen[dotted] = value
-        section, key = CELL_LISTS.get(stage, ("", ""))
-        if section in chosen:
-            chosen[section] = {name: value for name, value in chosen[section].items() if name != key}
+            if dotted.startswith("-"):
+                section, _, key = dotted[1:].rpartition(".")
+                del chosen[section][key]
+            else:
+                value: Any = whole
+                for key in dotted.split("."):
+                    value = value[key]
+                chosen[dotted] = value
         return chosen
 
     def settings_sha256(self, stage: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from gainwatt.study import DENSE
 from gainwatt.tables.cost import phase_energy
 from gainwatt.tables.results import Results
+from gainwatt.weights.pairing import check_pairing
 
 Row = dict[str, Any]
 
@@ -64,9 +65,15 @@ def quantization(results: Results) -> list[Row]:
 
 
 def weights(results: Results) -> list[Row]:
-    """One row per variant: the global weight statistics of its unquantized checkpoint."""
+    """One row per variant: the global weight statistics of its unquantized checkpoint.
+
+    Raises RecordError when an evaluation of the variant is of another checkpoint than the diagnosis.
+    """
     rows = []
     for variant, record in results.diagnoses.items():
+        for cell, evaluation in results.evaluations.items():
+            if cell.variant == variant and evaluation["status"] == "ok" and record["status"] == "ok":
+                check_pairing(record, evaluation)
         numbers = {name: value for name, value in record["metrics"].items() if not isinstance(value, list | dict)}
         rows.append({"variant": variant, "checkpoint": DENSE, "status": record["status"], **numbers})
     return rows
