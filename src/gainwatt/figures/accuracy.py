@@ -16,7 +16,7 @@ def accuracy(results: Results) -> Any | None:
     if all(row["accuracy"] is None for row in rows.values()):
         return None
     names, series = schemes(results.study), variants(results.study)
-    figure, axes = style.new(max(5.0, 1.1 + 1.15 * len(names)), 3.6)
+    figure, axes = style.new(max(6.4, 1.1 + 1.15 * len(names)), 3.6)
     for place, variant in enumerate(series):
         shift = (place - (len(series) - 1) / 2) * 0.6 / max(1, len(series))
         shown = [
@@ -50,7 +50,6 @@ def survival(results: Results) -> Any | None:
         return None
     margin = 100 * results.study.statistics.survival_margin
     figure, axes = style.new(6.4, 1.4 + 0.42 * len(rows))
-    axes.axvspan(-margin, axes.get_xlim()[1], color="#009E73", alpha=0.08, lw=0)
     for place, row in enumerate(reversed(rows)):
         value, low, high = (100 * row[key] for key in ("gain_survival", "gain_survival_low", "gain_survival_high"))
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=style.COLOURS[0], capsize=3)
@@ -60,6 +59,7 @@ def survival(results: Results) -> Any | None:
     widest = max(abs(100 * row[key]) for row in rows for key in ("gain_survival_low", "gain_survival_high"))
     limit = 1.35 * max(widest, margin)
     axes.set_xlim(-limit, limit * 1.25)
+    axes.axvspan(-margin, limit * 1.25, color=style.COLOURS[2], alpha=0.08, lw=0)
     axes.set_yticks(range(len(rows)), [f"{row['scheme']}\n{row['variants']}" for row in reversed(rows)], fontsize=8)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel("gain under quantization − gain at the reference (points)")

@@ -26,7 +26,7 @@ def power_trace(results: Results) -> Any | None:
     _shade(axes, record)
     cell = Path(record["path"]).stem
     axes.set(title=f"Power of {record['stage']} {cell}", xlabel="time (s)", ylabel="power (W)", ylim=(0, None))
-    axes.legend(fontsize=8, loc="upper right")
+    axes.legend(fontsize=8, loc="lower right")
     return figure
 
 

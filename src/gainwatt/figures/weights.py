@@ -32,6 +32,7 @@ def layer_errors(results: Results) -> Any | None:
                 marker=style.MARKERS[place % 8], ms=3.5, lw=1, label=label,
             )  # fmt: skip
     axes.set(title="4-bit round-to-nearest error by layer (solid: base, dotted: trained)", xlabel="layer")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("relative squared error (%)")
     axes.legend(fontsize=8, ncol=2)
     return figure
