@@ -24,13 +24,13 @@ env: ## make one pinned environment: make env NAME=core|vllm|tables
 	@scripts/make_env.sh "$(NAME)" "$(PYTHON)"
 
 demo: $(CORE)/installed ## run the embedded study on the CPU and show its result
-	@$(SNAKEMAKE) --quiet rules --config study=config/demo.yaml
+	@$(SNAKEMAKE) --profile profiles/local --quiet rules --config study=config/demo.yaml
 	@$(BIN)/python scripts/make_tables.py --study config/demo.yaml --show
 
 run: $(CORE)/installed ## run a study: make run STUDY=qwen2.5-0.5b
 	$(SNAKEMAKE) --config study=config/$(STUDY).yaml
 
-fetch: $(CORE)/installed ## bring data, model (and wheels) of a study: make fetch STUDY=qwen2.5-1.5b
+fetch: $(CORE)/installed ## bring data and base model of a study for nodes without internet: make fetch STUDY=qwen2.5-1.5b
 	$(SNAKEMAKE) fetch --config study=config/$(STUDY).yaml
 
 wheelhouse: ## download the wheels of an environment for machines without internet: make wheelhouse NAME=core
@@ -41,7 +41,7 @@ tables: $(CORE)/installed ## regenerate tables and figures of a study from its r
 	$(BIN)/python scripts/make_figures.py --study config/$(STUDY).yaml
 
 test: $(CORE)/installed-dev ## install what the tests need and run them
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo"
 
 lint: $(CORE)/installed-dev ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/ruff check .
