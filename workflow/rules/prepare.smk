@@ -51,7 +51,9 @@ if STUDY.model.source == "embedded":
         resources:
             gpu=workflow_help.needs(STUDY, "prepare").gpus,
             mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "prepare").mem_mb),
-            runtime=workflow_help.growing(workflow_help.needs(STUDY, "prepare").runtime_min),
+            runtime=workflow_help.growing(
+                workflow_help.needs(STUDY, "prepare").runtime_min
+            ),
         params:
             python=workflow_help.interpreter(STUDY, "prepare"),
             script=SCRIPTS / "warm_start.py",
@@ -78,7 +80,9 @@ else:
         resources:
             gpu=workflow_help.needs(STUDY, "prepare").gpus,
             mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "prepare").mem_mb),
-            runtime=workflow_help.growing(workflow_help.needs(STUDY, "prepare").runtime_min),
+            runtime=workflow_help.growing(
+                workflow_help.needs(STUDY, "prepare").runtime_min
+            ),
         params:
             python=workflow_help.interpreter(STUDY, "prepare"),
             script=SCRIPTS / "fetch_model.py",
