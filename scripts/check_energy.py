@@ -86,7 +86,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     summary = meter.summary()
     windows = windows_table(meter)
     record: dict[str, Any] = {
-        "kind": "gainwatt-record",
+        "kind": "gainwatt-energy-check",
         "schema_version": 1,
         "stage": "check_energy",
         "status": "ok" if sources.devices else "unavailable",

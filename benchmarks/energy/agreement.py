@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     started = time.monotonic()
     load = workloads.MatrixLoad()
     record: dict[str, Any] = {
-        "kind": "gainwatt-record",
+        "kind": "gainwatt-energy-agreement",
         "schema_version": 1,
         "stage": "energy_agreement",
         "status": "ok",

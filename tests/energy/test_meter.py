@@ -160,16 +160,46 @@ def test_counter_and_integral_that_disagree_are_both_kept(fake_gpus: Fake) -> No
 
 def test_marks_of_the_board(fake_gpus: Fake) -> None:
     statements = [
-        "throttle 2 4 64", "throttle 5 6 4", "limit 0 500", "limit 5 400", "process 1 1048576", "temperature 5 71",
+        "throttle 2 4.5 64", "throttle 5 7.5 4", "limit 0 500", "limit 5 400", "process 1 1048576", "temperature 5 71",
     ]  # fmt: skip
     gpus = fake_gpus(constant(300.0), statements=[statements])
     block = run(gpus, 10.0).summary()
     device = block["devices"][0]
     assert {"throttled", "power_capped", "power_limit_changed", "power_limit_not_default"} <= set(device["flags"])
-    assert device["throttle"]["hardware_thermal"] == pytest.approx(0.2, abs=0.06)
+    assert device["throttle"]["hardware_thermal"] == pytest.approx(0.25, abs=0.16)  # read every 2 s
     assert (device["power_limit_before_w"], device["power_limit_w"]) == (500.0, 400.0)
     assert (device["temperature_before_c"], device["temperature_after_c"]) == (40, 71)
     assert all(entry["text"] for entry in block["flags"])
+
+
+def test_idle_power_waits_until_the_board_is_at_rest(fake_gpus: Fake) -> None:
+    # Another process has just ended: 126 W for a while, then 81 W.
+    gpus = fake_gpus([(0.0, 126.0), (4.0, 126.0), (4.01, 81.0), (30.0, 81.0), (30.01, 300.0), (200.0, 300.0)])
+    meter = gpus.meter(idle_s=5.0)
+    meter.start()
+    gpus.runtime.sleep(40.0)
+    meter.stop()
+    (device,) = meter.summary()["devices"]
+    assert device["idle_before_w"] == pytest.approx(81.0, abs=0.5)
+    assert "idle_above_work" not in device["flags"]
+    assert device["net_j"] == pytest.approx(device["gross_j"] - 81.0 * meter.summary()["window_s"], rel=0.01)
+
+
+def test_net_is_null_where_the_board_was_not_at_rest(fake_gpus: Fake) -> None:
+    # The whole idle time lies in the higher state, and the work draws less than that.
+    gpus = fake_gpus([(0.0, 126.0), (6.0, 126.0), (6.01, 81.0), (200.0, 81.0)])
+    meter = gpus.meter(idle_s=2.0)
+    meter.start()
+    with meter.phase("load"):
+        gpus.runtime.sleep(20.0)
+    meter.stop()
+    block = meter.summary()
+    (device,) = block["devices"]
+    assert 81.0 * block["window_s"] < device["gross_j"] < 100.0 * block["window_s"]
+    assert (device["net_j"], block["net_j"], block["phase_totals"][0]["net_j"]) == (None, None, None)
+    assert "idle_above_work" in device["flags"]
+    assert "not at rest" in device["null_reasons"]["net_j"]
+    assert "not at rest" in block["null_reasons"]["net_j"]
 
 
 def test_counter_is_read_rarely(fake_gpus: Fake) -> None:

@@ -94,11 +94,11 @@ def test_thousands_of_short_phases_read_no_counter_and_stay_small(fake_gpus: Fak
 
 
 def test_a_long_phase_uses_the_counter_inside(fake_gpus: Fake) -> None:
-    gpus = fake_gpus([(0.0, 100.0), (20.0, 600.0), (50.0, 100.0), (100.0, 100.0)])
+    gpus = fake_gpus([(0.0, 100.0), (40.0, 600.0), (100.0, 100.0), (300.0, 100.0)])
     meter = gpus.meter()
     meter.start()
     with meter.phase("train"):
-        gpus.runtime.sleep(45.0)
+        gpus.runtime.sleep(110.0)
     meter.stop()
     (phase,) = meter.phases()
     start = (meter.start_s or 0.0) + phase["start_s"]

@@ -34,8 +34,8 @@ def test_real_thread_polls_until_stopped() -> None:
 
 def test_dear_counters_are_read_rarely() -> None:
     assert counter_period_s(0.0) == 1.0
-    assert counter_period_s(0.0025) == pytest.approx(8.33, abs=0.01)
-    assert counter_period_s(1.0) == 10.0
+    assert counter_period_s(0.0025) == pytest.approx(25.0, abs=0.01)
+    assert counter_period_s(1.0) == 30.0
 
 
 def test_cost_of_the_counter_sets_its_period(fake_gpus: Callable[..., FakeGpus]) -> None:
@@ -45,7 +45,7 @@ def test_cost_of_the_counter_sets_its_period(fake_gpus: Callable[..., FakeGpus])
     gpus.runtime.sleep(30.0)
     meter.stop()
     sampling = meter.summary()["sampling"]
-    assert sampling["counter_period_s"] == pytest.approx(8.33, abs=0.1)
+    assert sampling["counter_period_s"] == pytest.approx(25.0, abs=0.5)
     assert sampling["nominal_hz"] == 20.0
     assert sampling["effective_hz"] == pytest.approx(20.0, rel=0.01)
     assert sampling["missed"] == 0

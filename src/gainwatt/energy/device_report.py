@@ -86,6 +86,8 @@ def _flags(report: Report, number: int, before: DeviceState, after: DeviceState)
     first, second = report.idle_before[number], report.idle_after[number]
     if first and second is not None and abs(second - first) > IDLE_DRIFT * first:
         flags.append("idle_drift")
+    if report.not_at_rest[number] is not None:
+        flags.append("idle_above_work")
     if _unsteady(report, reader):
         flags.append("idle_unsteady")
     return flags
@@ -130,7 +132,7 @@ def _reasons(report: Report, number: int, window: WindowEnergy) -> dict[str, str
             reasons[f"idle_{when}_w"] = report.idle_reason(when, track)
             report.reasons.setdefault(f"idle_{when}_w", reasons[f"idle_{when}_w"])
     if report.net_j(number, window.gross_j, window.seconds) is None:
-        reasons["net_j"] = reasons.get("gross_j") or reasons["idle_before_w"]
+        reasons["net_j"] = reasons.get("gross_j") or report.not_at_rest[number] or reasons["idle_before_w"]
     return reasons
 
 

@@ -25,6 +25,7 @@ FLAG_TEXTS: dict[str, str] = {
     "foreign_processes": "another program computed on this device: its energy is included",
     "unknown_processes": "the device lists processes of another pid namespace: foreign work cannot be ruled out",
     "idle_drift": "idle power before and after differ by more than 10 %: the net energy depends on which is used",
+    "idle_above_work": "the board drew less during the work than when idle was measured: net energy is null",
     "idle_unsteady": "power varied by more than 20 % while idle was measured: the machine may not have been idle",
     "device_order": "GPUs differ and CUDA_DEVICE_ORDER is not PCI_BUS_ID: an index may mean another GPU to CUDA",
     "selection_cut": "CUDA_VISIBLE_DEVICES names a device that does not exist; it and all behind it were left out",

@@ -28,6 +28,10 @@ from gainwatt.energy.sync import cuda_in_use, cuda_synchronize
 from gainwatt.energy.track import Track
 
 NOT_STARTED = "the meter was not started"
+IDLE_TRIES = 3
+STEADY_SHARE = 0.05
+STEADY_W = 5.0
+"""Power at rest moves by no more than the larger of these: this share of its mean, or these watts."""
 
 
 class EnergyMeter:
@@ -96,7 +100,7 @@ class EnergyMeter:
         with self._harmless("start"):
             self._open()
         with self._harmless("idle power before"):
-            self.idle_before = self._idle(settle=False)
+            self.idle_before = self._idle_at_rest()
         with self._harmless("opening the window"):
             self.start_wall_s = self.runtime.wall()
             self.start_s, edges = open_edge(self.tracks, self.runtime)
@@ -118,7 +122,7 @@ class EnergyMeter:
         with self._harmless("reading the devices after the work"):
             self.states_after = self._states("after")
         with self._harmless("idle power after"):
-            self.idle_after = self._idle(settle=True)
+            self.idle_after = self._idle_with_context()
         with self._harmless("stopping the sampler"):
             if self.sampler is not None:
                 self.sampler.stop()
@@ -234,13 +238,36 @@ class EnergyMeter:
                 self.processes.setdefault(track.device.info.label, []).append({**process, "seen": when})
         return states
 
-    def _idle(self, settle: bool) -> tuple[float, float] | None:
+    def _idle_at_rest(self) -> tuple[float, float] | None:
+        """Span of idle power before the work: this process holds no context on the board yet.
+
+        A board stays in a higher state for a while after another process's context ended (on an H200 about 3 s at
+        126 W before it falls to 81 W). A span in which power moved is therefore followed by another, up to
+        `IDLE_TRIES`; the last one counts.
+        """
         if not self.idle_s or not self.tracks:
             return None
-        # Boards hold their clocks up for a moment after the work; the first third does not count afterwards.
+        span = (0.0, 0.0)
+        for _ in range(IDLE_TRIES):
+            begin = self.runtime.now()
+            self.runtime.sleep(self.idle_s)
+            span = (begin, self.runtime.now())
+            if all(track.steady(*span, share=STEADY_SHARE, watts=STEADY_W) for track in self.tracks):
+                break
+        return span
+
+    def _idle_with_context(self) -> tuple[float, float] | None:
+        """Span of idle power after the work, with this process's context still held on the board.
+
+        That costs more than a board at rest (121-125 W against 81 W on an H200), so it tells what holding the board
+        costs; net energy subtracts the power before. Boards hold their clocks up for a moment after the work: the
+        first third does not count.
+        """
+        if not self.idle_s or not self.tracks:
+            return None
         begin = self.runtime.now()
         self.runtime.sleep(self.idle_s)
-        return (begin + self.idle_s / 3 if settle else begin, self.runtime.now())
+        return begin + self.idle_s / 3, self.runtime.now()
 
     def _sync(self) -> None:
         if self._synchronize is not None:

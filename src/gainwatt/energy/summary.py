@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gainwatt.energy.meter import EnergyMeter
 
 IDLE_OFF = "idle power was not measured: idle_s is 0"
+IDLE_TOLERANCE = 0.05
+"""A board that drew this share less than idle during the work was not idle when idle power was measured."""
 
 
 class Report:
@@ -30,6 +32,17 @@ class Report:
         self.idle_after = [self._idle_w(reader, meter.idle_after) for reader in self.readers]
         self.windows = [self._window(number) for number in range(len(self.readers))]
         self.reasons: dict[str, str] = {}
+        self.not_at_rest = [self._not_at_rest(number) for number in range(len(self.readers))]
+
+    def _not_at_rest(self, number: int) -> str | None:
+        """Why the idle power is none: the board drew less for a while during the work than when it was idle."""
+        idle, lowest = self.idle_used_w(number), self.readers[number].track.lowest_w(self.start, self.now)
+        if idle is None or lowest is None or lowest >= idle * (1 - IDLE_TOLERANCE):
+            return None
+        return (
+            f"the idle power of {idle:.1f} W is above the {lowest:.1f} W that the board drew for a second during the "
+            "work: it was not at rest before (another program had just used it); measure again with a longer idle_s"
+        )
 
     def idle_used_w(self, number: int) -> float | None:
         """Idle power that net energy subtracts: the one before the work, else the one after it."""
@@ -37,9 +50,11 @@ class Report:
         return before if before is not None else self.idle_after[number]
 
     def net_j(self, number: int, gross_j: float | None, seconds: float) -> float | None:
-        """Energy above idle in joules: gross − idle power × seconds."""
+        """Energy above idle in joules: gross − idle power × seconds; None where the idle power is none."""
         idle = self.idle_used_w(number)
-        return None if gross_j is None or idle is None else gross_j - idle * seconds
+        if gross_j is None or idle is None or self.not_at_rest[number] is not None:
+            return None
+        return gross_j - idle * seconds
 
     def no_energy_reason(self) -> str:
         """Why there is no energy at all."""
@@ -110,12 +125,16 @@ class Report:
         if gross is None:
             self.reasons["gross_j"] = self._missing_reason()
         if net is None:
-            self.reasons["net_j"] = "gross_j is null" if gross is None else self.idle_reason("before")
+            self.reasons["net_j"] = "gross_j is null" if gross is None else self._no_net_reason()
         return {
             "gross_j": rounded(gross),
             "net_j": rounded(net),
             "mean_w": rounded(gross / (self.now - self.start)) if gross is not None and self.now > self.start else None,
         }
+
+    def _no_net_reason(self) -> str:
+        found = [reason for reason in self.not_at_rest if reason is not None]
+        return found[0] if found else self.idle_reason("before")
 
     def _missing_reason(self) -> str:
         lost = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -97,6 +98,27 @@ class Track:
             for row, reading in self.slow_rows
             if reading.throttle_reasons is not None
         ]
+
+    def watts(self, start_s: float, end_s: float) -> list[float]:
+        """Power samples of a span, in order; readings that failed are left out."""
+        low, high = bisect_left(self.times, start_s), bisect_right(self.times, end_s)
+        return [watts for watts in self.power[low:high] if not math.isnan(watts)]
+
+    def steady(self, start_s: float, end_s: float, *, share: float, watts: float) -> bool:
+        """True where power stayed within the larger of `share` of its mean and `watts`; true without power samples."""
+        seen = self.watts(start_s, end_s)
+        return not seen or max(seen) - min(seen) <= max(watts, share * sum(seen) / len(seen))
+
+    def lowest_w(self, start_s: float, end_s: float, samples: int = 10) -> float | None:
+        """Lowest mean of `samples` power samples in a row; None where the span holds fewer."""
+        seen = self.watts(start_s, end_s)
+        if len(seen) < samples:
+            return None
+        total = lowest = sum(seen[:samples])
+        for gone, come in zip(seen, seen[samples:], strict=False):
+            total += come - gone
+            lowest = min(lowest, total)
+        return lowest / samples
 
     def power_curve(self) -> Curve | None:
         """Integral of the power samples; None when there is none."""
