@@ -75,13 +75,17 @@ def check_processes() -> None:
         )
 
 
-def make_trainer(
-    job: Job, study: Study, base: Checkpoint, items: list[Item], work: Path, seed: int, log: StepLog
-) -> Any:
-    """The metered trainer with reward, callbacks and data in place."""
-    import datasets
+def make_config(study: Study, seed: int, work: Path) -> Any:
+    """TRL's configuration; making it also brings up the processes of a run on several GPUs."""
     import torch
     from trl import GRPOConfig
+
+    return GRPOConfig(**grpo_arguments(study.train, seed=seed, output_dir=work, cuda=torch.cuda.is_available()))
+
+
+def make_trainer(job: Job, study: Study, base: Checkpoint, items: list[Item], config: Any, log: StepLog) -> Any:
+    """The metered trainer with reward, callbacks and data in place."""
+    import datasets
 
     from gainwatt.training.trainer import CompleteCallback, MeteredGRPOTrainer, PromptLedger, StepCallback
 
@@ -92,8 +96,6 @@ def make_trainer(
         ledger.saw(index)
         return [score_reward(turns[0]["content"], answer) for turns, answer in zip(completions, gold, strict=True)]
 
-    arguments = grpo_arguments(study.train, seed=seed, output_dir=work, cuda=torch.cuda.is_available())
-    config = GRPOConfig(**arguments)
     steps = StepCallback(log, ledger, train_items=len(items), patience_steps=study.train.zero_variance_patience_steps)
     trainer = MeteredGRPOTrainer(
         model=load_policy(study, base),
@@ -117,8 +119,6 @@ def _plain(value: Any) -> bool:
 
 def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
     """Load, train (or go on), save, and fill the record."""
-    from accelerate import PartialState
-
     with job.phase("load"):
         check_processes()
         base = read_manifest(args.base)
@@ -126,10 +126,11 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
         job.add_input("base", base.sha256)
         job.add_input("data", file_sha256(args.data))
         same_run = text_sha256(f"{study.settings_sha256('train_grpo')} {base.sha256} {file_sha256(args.data)} {seed}")
-        with PartialState().main_process_first():
+        config = make_config(study, seed, args.work)
+        with config.main_process_first(local=False):
             checkpoint = last_complete(args.work, same_run)
             log = StepLog(args.work, resume_step=step_of(checkpoint))
-        trainer = make_trainer(job, study, base, items, args.work, seed, log)
+        trainer = make_trainer(job, study, base, items, config, log)
     with job.phase("train"):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.is_world_process_zero():

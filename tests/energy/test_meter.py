@@ -202,6 +202,18 @@ def test_net_is_null_where_the_board_was_not_at_rest(fake_gpus: Fake) -> None:
     assert "not at rest" in block["null_reasons"]["net_j"]
 
 
+def test_a_mean_below_idle_makes_net_null(fake_gpus: Fake) -> None:
+    gpus = fake_gpus([(0.0, 126.0), (5.0, 126.0), (5.01, 123.0), (200.0, 123.0)])
+    meter = gpus.meter(idle_s=3.0)
+    meter.start()
+    gpus.runtime.sleep(60.0)
+    meter.stop()
+    block = meter.summary()
+    assert block["gross_j"] == pytest.approx(123.0 * block["window_s"], rel=0.01)
+    assert block["net_j"] is None
+    assert "mean of" in block["null_reasons"]["net_j"]
+
+
 def test_counter_is_read_rarely(fake_gpus: Fake) -> None:
     gpus = fake_gpus(constant(300.0))
     meter = gpus.meter()

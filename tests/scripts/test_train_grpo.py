@@ -154,7 +154,7 @@ def test_a_reward_that_never_varies_stops_the_run(base, tmp_path):
 
 
 def test_lora_is_merged_before_anything_is_saved(base, tmp_path):
-    study = prepare(tmp_path, base, max_steps=2, lora={"r": 4, "alpha": 8})
+    study = prepare(tmp_path, base, lora={"r": 4, "alpha": 8})
     done = run(*command("train_grpo", study, "--variant", "grpo-s0"))
     assert done.returncode == 0, done.stderr
     record, _, weights = result(tmp_path)

@@ -27,7 +27,7 @@ class DeviceError(Exception):
 
 @dataclass(frozen=True)
 class SlowReading:
-    """Readings that change slowly, taken about twice a second. None where the device does not offer one."""
+    """Readings that change slowly, taken about every two seconds. None where the device does not offer one."""
 
     temperature_c: float | None = None
     sm_clock_mhz: float | None = None

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 IDLE_OFF = "idle power was not measured: idle_s is 0"
 IDLE_TOLERANCE = 0.05
-"""A board that drew this share less than idle during the work was not idle when idle power was measured."""
+"""A board that drew this share less than idle for a second of the work was not idle when idle power was measured."""
+MEAN_TOLERANCE = 0.01
+"""The same for the mean over the whole work, which noise moves less: net energy would be below zero."""
 
 
 class Report:
@@ -37,11 +39,18 @@ class Report:
     def _not_at_rest(self, number: int) -> str | None:
         """Why the idle power is none: the board drew less for a while during the work than when it was idle."""
         idle, lowest = self.idle_used_w(number), self.readers[number].track.lowest_w(self.start, self.now)
-        if idle is None or lowest is None or lowest >= idle * (1 - IDLE_TOLERANCE):
+        mean = self.windows[number].mean_w()
+        if idle is None:
+            return None
+        if lowest is not None and lowest < idle * (1 - IDLE_TOLERANCE):
+            seen = f"the {lowest:.1f} W that the board drew for a second during the work"
+        elif mean is not None and mean < idle * (1 - MEAN_TOLERANCE):
+            seen = f"the mean of {mean:.1f} W during the work"
+        else:
             return None
         return (
-            f"the idle power of {idle:.1f} W is above the {lowest:.1f} W that the board drew for a second during the "
-            "work: it was not at rest before (another program had just used it); measure again with a longer idle_s"
+            f"the idle power of {idle:.1f} W is above {seen}: the board was not at rest before (another program had "
+            "just used it); measure again with a longer idle_s"
         )
 
     def idle_used_w(self, number: int) -> float | None:

@@ -2,7 +2,7 @@
 
 Columns: `time_s` (monotonic, 0 at the start of the window, negative while idle power was measured), `device`,
 `power_w`, `energy_counter_j`, `temperature_c`, `sm_clock_mhz`, `memory_clock_mhz`, `throttle_reasons` (bits of
-nvmlClocksEventReasons), `memory_used_mib`. Power is in every row; the slow columns are read twice a second and the
+nvmlClocksEventReasons), `memory_used_mib`. Power is in every row; the slow columns are read every two seconds and the
 counter about once a second or less, and are null in between. The schema's metadata holds `started_unix_s`.
 """
 
