@@ -30,8 +30,9 @@ demo: $(CORE)/installed ## run the embedded study on the CPU and show its result
 run: $(CORE)/installed ## run a study: make run STUDY=qwen2.5-0.5b
 	$(SNAKEMAKE) --config study=config/$(STUDY).yaml
 
-fetch: $(CORE)/installed ## bring data and base model of a study for nodes without internet: make fetch STUDY=qwen2.5-1.5b
+fetch: $(CORE)/installed ## bring data, base model and wheels of a study for nodes without internet: make fetch STUDY=qwen2.5-1.5b
 	$(SNAKEMAKE) fetch --config study=config/$(STUDY).yaml
+	$(MAKE) wheelhouse NAME=core
 
 wheelhouse: ## download the wheels of an environment for machines without internet: make wheelhouse NAME=core
 	$(PYTHON) -m pip download --quiet --requirement envs/$(NAME).txt --dest .wheels/$(NAME)
