@@ -35,7 +35,7 @@ fetch: $(CORE)/installed ## bring data, base model and wheels of a study for nod
 	$(MAKE) wheelhouse NAME=core
 
 wheelhouse: ## download the wheels of an environment for machines without internet: make wheelhouse NAME=core
-	$(PYTHON) -m pip download --quiet --requirement envs/$(NAME).txt --dest .wheels/$(NAME)
+	$(PYTHON) -m pip wheel --quiet --requirement envs/$(NAME).txt --wheel-dir .wheels/$(NAME)
 
 tables: $(CORE)/installed ## regenerate tables and figures of a study from its records; measures nothing
 	$(BIN)/python scripts/make_tables.py --study config/$(STUDY).yaml --show

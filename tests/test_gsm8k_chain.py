@@ -23,7 +23,7 @@ pytestmark = pytest.mark.gsm8k
 OVERRIDES = [
     f"data.test_limit={ITEMS}", "data.train_limit=64", "train.prompts=32", "train.seeds=[0]", "train.max_steps=2",
     "train.zero_variance_patience_steps=9", "train.max_prompt_tokens=1500", "embedded.warm_start.steps=30",
-    "quantize.calibration_items=8", "quantize.awq_grid_points=2", "evaluate.max_new_tokens=24", "energy.idle_s=0",
+    "quantize.calibration_items=8", "quantize.awq_grid_points=3", "evaluate.max_new_tokens=24", "energy.idle_s=0",
     "evaluate.max_prompt_tokens=1500",
 ]  # fmt: skip
 

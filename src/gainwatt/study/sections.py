@@ -187,7 +187,7 @@ class Quantize(Section):
     """Calibration items are cut at this length."""
     calibration_seed: NonNegative = 0
     """Which training items: a seeded sample without replacement."""
-    awq_grid_points: Positive = 20
+    awq_grid_points: Annotated[int, Field(ge=3)] = 20
     """Points of AWQ's search for the scale exponent."""
     smoke_tokens: Positive = 8
     """Tokens that the smoke test after quantization generates."""
