@@ -32,7 +32,7 @@ rule prepare_data:
         "{params.python} {params.script} " "--record {output.record} " "> {log} 2>&1"
 
 
-if STUDY.model.source == "embedded":
+if workflow_help.base_stage(STUDY) == "warm_start":
 
     # The small model of the embedded study, trained from scratch on solved problems.
     rule warm_start:

@@ -52,10 +52,6 @@ class Curve:
         """Joules from `start_s` to `end_s`, both edges closed."""
         return self.at(end_s) - self.at(start_s)
 
-    def samples_between(self, start_s: float, end_s: float) -> int:
-        """How many points of the curve lie in [start_s, end_s]."""
-        return bisect_right(self.times, end_s) - bisect_left(self.times, start_s)
-
     def _end_power(self, end: int) -> float:
         return self.watts[end] if self.watts is not None else 0.0
 
