@@ -15,6 +15,7 @@ from typing import Any
 
 from gainwatt import cli
 from gainwatt.checkpoint import Checkpoint, read_manifest, write_manifest, write_missing
+from gainwatt.disk import naming
 from gainwatt.errors import InputError
 from gainwatt.gsm8k.data import Item, read_items
 from gainwatt.gsm8k.prompt import user_turn
@@ -131,7 +132,7 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
             checkpoint = last_complete(args.work, same_run)
             log = StepLog(args.work, resume_step=step_of(checkpoint))
         trainer = make_trainer(job, study, base, items, config, log)
-    with job.phase("train"):
+    with job.phase("train"), naming(args.work):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.is_world_process_zero():
         return

@@ -63,7 +63,8 @@ def test_a_complete_command_is_left_alone(file, monkeypatch, words):
     [
         (InputError("x is bad", "mend it"), 2, "error: x is bad\n  what to do: mend it\n"),
         (RecordError("r"), 3, "error: r\n"),
-        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (KeyboardInterrupt(), 130, "interrupted: the same command goes on\n"),
+        (cli.Terminated(), 143, "terminated by SIGTERM: the same command goes on\n"),
     ],
 )
 def test_errors_are_two_lines_and_an_exit_code(capsys, error, code, said):

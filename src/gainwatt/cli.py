@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 from gainwatt.errors import GainwattError
@@ -59,16 +61,32 @@ def _complete_command(study: Path, overrides: list[str]) -> None:
         sys.argv[1:1] = ["--study", str(study)] + [word for entry in overrides for word in ("--set", entry)]
 
 
+class Terminated(BaseException):
+    """SIGTERM, as a cluster sends it at the time limit: an exception, so that unfinished files are removed."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; cleaning up is not to be interrupted again
+    raise Terminated
+
+
 def run(main: Callable[[list[str] | None], int]) -> None:
-    """Call `main` and exit with its code; show a GainwattError as two lines instead of a traceback."""
+    """Call `main` and exit with its code; show a GainwattError as two lines instead of a traceback.
+
+    An interrupt (Ctrl-C) ends with 130 and SIGTERM with 143, after unfinished files have been removed.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main(None)
     except GainwattError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+        print("interrupted: the same command goes on", file=sys.stderr, flush=True)
         code = 130
+    except Terminated:
+        print("terminated by SIGTERM: the same command goes on", file=sys.stderr, flush=True)
+        code = 143
     raise SystemExit(code)
 
 

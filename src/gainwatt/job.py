@@ -23,6 +23,7 @@ from typing import Any, Self
 from gainwatt import environment
 from gainwatt.energy import EnergyMeter
 from gainwatt.errors import UnavailableError
+from gainwatt.lock import RecordLock
 from gainwatt.record import file_sha256, write_record
 from gainwatt.study import Study
 
@@ -45,6 +46,7 @@ class Job:
         self.reason: str | None = None
         self._active = active
         self._afterwards: list[Callable[[], None]] = []
+        self._lock = RecordLock(record)
         self._started = _now()
         self._meter = EnergyMeter(sample_hz=study.energy.sample_hz, idle_s=study.energy.idle_s, rapl=study.energy.rapl)
 
@@ -52,7 +54,12 @@ class Job:
         if not self._active:
             return self
         print(f"command: {shlex.join([sys.executable, *sys.argv])}", file=sys.stderr, flush=True)
-        self._meter.start()
+        self._lock.acquire()
+        try:
+            self._meter.start()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def phase(self, name: str, **options: Any) -> contextlib.AbstractContextManager[Any]:
@@ -81,9 +88,16 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        try:
+            return self._close(error)
+        finally:
+            self._lock.release()
+
+    def _close(self, error: BaseException | None) -> bool:
+        result = error is None or self._is_result(error)
         if self._active:
-            self._meter.stop()
-        if error is not None and not self._is_result(error):
+            self._meter.stop(idle=result)
+        if not result:
             return False
         if not self._active:
             return True

@@ -108,8 +108,11 @@ class EnergyMeter:
         if self.start_s is None:
             self.start_s = self.runtime.now()
 
-    def stop(self) -> None:
-        """Close the window, measure idle power, stop sampling, close the devices. Safe to call twice."""
+    def stop(self, *, idle: bool = True) -> None:
+        """Close the window, measure idle power, stop sampling, close the devices. Safe to call twice.
+
+        `idle` is false where nothing will be reported any more: somebody may be waiting for the process to end.
+        """
         if self.state != "running":
             return
         self.state = "stopped"
@@ -122,7 +125,7 @@ class EnergyMeter:
         with self._harmless("reading the devices after the work"):
             self.states_after = self._states("after")
         with self._harmless("idle power after"):
-            self.idle_after = self._idle_with_context()
+            self.idle_after = self._idle_with_context() if idle else None
         with self._harmless("stopping the sampler"):
             if self.sampler is not None:
                 self.sampler.stop()

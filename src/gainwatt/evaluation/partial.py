@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gainwatt.atomic import write_text
+from gainwatt.disk import naming
 from gainwatt.engines.base import Completion
 
 
@@ -32,7 +33,7 @@ class PartialResults:
 
     def add(self, completions: list[Completion]) -> None:
         """Keep a finished batch and flush it to the disk."""
-        with self.path.open("a", encoding="utf-8") as handle:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as handle:
             for found in completions:
                 self.done[found.index] = found
                 handle.write(json.dumps(asdict(found)) + "\n")
