@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.errors import InputError
-from gainwatt.study import BASE, DENSE, Layout, Study, evaluation_cells, is_hub, load_study, variants
+from gainwatt.study import (
+    BASE,
+    DENSE,
+    Layout,
+    Study,
+    evaluation_cells,
+    is_hub,
+    load_study,
+    quantization_cells,
+    trained_variants,
+    variants,
+)
 from gainwatt.study.operations import Needs
 
 DEFAULT_STUDY = "config/demo.yaml"
@@ -105,6 +116,14 @@ def records(study: Study, layout: Layout) -> list[str]:
     cells = [layout.record("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)]
     diagnoses = [layout.record("diagnose_weights", variant) for variant in variants(study)]
     return [str(path) for path in (*cells, *diagnoses)]
+
+
+def every_record(study: Study, layout: Layout) -> list[str]:
+    """Every record of the study: those of `records`, and those of the stages before them."""
+    made = [layout.record("prepare_data", "data"), layout.record(base_stage(study), BASE)]
+    made += [layout.record("train_grpo", variant) for variant in trained_variants(study)]
+    made += [layout.record("quantize", cell.name) for cell in quantization_cells(study)]
+    return list(dict.fromkeys([*map(str, made), *records(study, layout)]))
 
 
 def fetched(study: Study, layout: Layout) -> list[str]:
