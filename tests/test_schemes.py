@@ -1,4 +1,4 @@
-"""The table of schemes."""
+"""The registry of schemes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,31 @@ def test_closest_name():
 def test_every_scheme_is_consistent():
     for name, scheme in SCHEMES.items():
         assert scheme.name == name
-        assert scheme.dense == (scheme.compute_dtype is not None)
-        assert scheme.dense == (scheme.group_size is None)
-        assert "transformers" in scheme.engines
+        assert len(set(scheme.engines)) == len(scheme.engines) > 0
+        assert scheme.bits_per_weight >= scheme.stored_bits
+        assert all(loader.kernel for loader in scheme.loaders)
+        if scheme.dense:
+            assert scheme.compute_dtype == name
+            assert scheme.group_size is None
+        if scheme.group_size is None:
+            assert not scheme.whole_groups
+
+
+def test_a_loader_is_found_by_its_engine():
+    autoawq = get_scheme("awq-w4g128-autoawq")
+    assert autoawq.loader("transformers").environment == "autoawq"
+    assert autoawq.loader("vllm").environment == "vllm"
+    assert autoawq.loader("llamacpp") is None
+    assert get_scheme("gguf-q4_0").engines == ("llamacpp",)
+
+
+def test_bits_per_weight_are_those_of_the_formats():
+    # Dettmers et al., QLoRA: double quantization takes the scales from 0.5 to 0.127 bits per weight.
+    assert get_scheme("bnb-nf4").bits_per_weight == pytest.approx(4.127, abs=5e-4)
+    assert get_scheme("bnb-nf4-single").bits_per_weight == 4.5
+    assert get_scheme("awq-w4g128").bits_per_weight == 4.15625
+    assert get_scheme("gguf-q4_0").bits_per_weight == 4.5
+    assert get_scheme("gguf-q2_k").bits_per_weight == 2.625
 
 
 def test_needs_only_the_standard_library():
