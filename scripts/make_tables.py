@@ -1,10 +1,13 @@
 """Make every table of a study from its records: no GPU, no model, no measurement, seconds.
 
-Writes CSV files and summary.md to the study's tables folder. The same records give the same bytes.
+Writes CSV files and summary.md to the study's tables folder. The same records give the same bytes. A record that was
+made with other settings than the study has now is refused; with --allow-stale it is used, and summary.md and stale.csv
+say so.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +38,29 @@ def make(results: Results, out: Path) -> str:
     tables: dict[str, list[dict[str, Any]]] = {name: table(results) for name, table in TABLES.items()}
     for name, rows in tables.items():
         write_csv(out / f"{name}.csv", rows, names=["variant"])
-    text = summary(results, tables)
+    write_stale(results, out / "stale.csv")
+    text = mark(results) + summary(results, tables)
     write_text(out / "summary.md", text)
     return text
+
+
+def write_stale(results: Results, path: Path) -> None:
+    """List the settings in which records differ from the study; no file where none does."""
+    if results.stale:
+        write_csv(path, [dataclasses.asdict(found) for found in results.stale])
+    else:
+        path.unlink(missing_ok=True)
+
+
+def mark(results: Results) -> str:
+    """What stands above a summary that rests on records made with other settings."""
+    if not results.stale:
+        return ""
+    names = ", ".join(sorted({found.setting for found in results.stale}))
+    count = len({found.path for found in results.stale})
+    return (
+        f"> **Stale:** {count} record(s) were made with other settings than the study has now ({names}): stale.csv\n\n"
+    )
 
 
 def where(layout: Layout) -> str:
@@ -52,10 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables (default: from the study)")
+    parser.add_argument("--allow-stale", action="store_true", help="use records made with other settings, and say so")
     parser.add_argument("--show", action="store_true", help="print the summary and where the results lie")
     args = parser.parse_args(argv)
     study, layout = cli.study_of(args, check_paths=False)
-    text = make(Results.load(study, layout), args.out or layout.tables)
+    text = make(Results.load(study, layout, allow_stale=args.allow_stale), args.out or layout.tables)
     if args.show:
         print(text + where(layout))
     return 0

@@ -42,11 +42,36 @@ def test_every_table_and_the_summary_and_the_same_bytes_again(file, tmp_path):
     assert [row["label"] for row in rows] == ["base.fp32", "base.bnb-nf4", "grpo-s0.fp32", "grpo-s0.bnb-nf4"]
 
 
-def test_data_and_model_need_not_be_at_hand(file, tmp_path):
-    changes = ["--set", f"data.source={tmp_path}/gone", "--set", f"model.source={tmp_path}/gone"]
-    done = run_script("make_tables", "--study", file, *changes)
+def test_data_and_model_need_not_be_at_hand(tmp_path):
+    gone = str(tmp_path / "gone")
+    content = study_content(tmp_path, data={"source": gone}, model={"source": gone, "dtype": "fp32"})
+    path = write_study(tmp_path, content)
+    write_all_records(load_study(path, check_paths=False))
+    done = run_script("make_tables", "--study", path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "tiny" / "tables" / "summary.md").exists()
+
+
+def test_records_of_other_settings_are_refused_or_marked(file, tmp_path):
+    changed = ["--study", file, "--set", "evaluate.batch_size=99", "--out", tmp_path / "out"]
+    done = run_script("make_tables", *changed)
+    assert done.returncode == 3
+    assert "4 record(s) were made with other settings" in done.stderr
+    assert "base.fp32.json: evaluate.batch_size was 16, and the study says 99" in done.stderr
+    assert "--set evaluate.batch_size=16" in done.stderr
+    assert "--allow-stale" in done.stderr
+    assert not (tmp_path / "out").exists()
+    done = run_script("make_tables", *changed, "--allow-stale")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert text.startswith("> **Stale:** 4 record(s) were made with other settings")
+    rows = list(csv.DictReader((tmp_path / "out" / "stale.csv").read_text().splitlines()))
+    assert [(row["setting"], row["recorded"], row["wanted"]) for row in rows] == [
+        ("evaluate.batch_size", "16", "99")
+    ] * 4
+    run_script("make_tables", "--study", file, "--out", tmp_path / "out")
+    assert not (tmp_path / "out" / "stale.csv").exists()
+    assert "Stale" not in (tmp_path / "out" / "summary.md").read_text()
 
 
 def test_no_records_is_two_lines_and_a_code(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 from gainwatt.errors import RecordError
 from gainwatt.record import Record, file_sha256, read_record, read_records
 from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants, variants
+from gainwatt.tables.stale import Freshness, Stale, refuse
 
 ITEM_COLUMNS = ["index", "question", "gold", "answer", "correct", "tokens", "prompt_sha256"]
 
@@ -24,10 +25,15 @@ class Results:
     quantizations: dict[Cell, Record] = field(default_factory=dict)
     trainings: dict[str, Record] = field(default_factory=dict)
     diagnoses: dict[str, Record] = field(default_factory=dict)
+    stale: list[Stale] = field(default_factory=list)
 
     @classmethod
-    def load(cls, study: Study, layout: Layout) -> Results:
-        """Read every record of the study that exists. Raises RecordError naming a file that cannot be trusted."""
+    def load(cls, study: Study, layout: Layout, *, allow_stale: bool = False) -> Results:
+        """Read every record of the study that exists. Raises RecordError naming a file that cannot be trusted.
+
+        A record that was made with other settings than the study has now is such a file; with `allow_stale` it is
+        read, and `stale` says what differs.
+        """
         found = cls(study, layout.record("evaluate_gsm8k", "x").parent.parent)
         for cell in evaluation_cells(study):
             found._add(found.evaluations, cell, layout.record("evaluate_gsm8k", cell.name), "evaluate_gsm8k")
@@ -42,6 +48,8 @@ class Results:
                 f"there is no evaluation record of the study {study.study!r} under {found.folder}",
                 "run the study first, or give the folder that holds its records with --set paths.results=DIR",
             )
+        if not allow_stale:
+            refuse(found.stale)
         return found
 
     def _add(self, into: dict[Any, Record], key: Any, path: Path, stage: str) -> None:
@@ -53,7 +61,12 @@ class Results:
                     "check the folder",
                 )
             record["path"] = str(path)
+            self.stale += self._freshness.differences(record)
             into[key] = record
+
+    @cached_property
+    def _freshness(self) -> Freshness:
+        return Freshness(self.study)
 
     def all_records(self) -> list[Record]:
         """Every record under the study's folder, of any stage, sorted by stage and file name."""
