@@ -11,8 +11,10 @@ from pydantic import Field, model_validator
 
 from gainwatt.errors import InputError
 from gainwatt.schemes import get_scheme
+from gainwatt.study.evaluation import Evaluate, deciding
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
-from gainwatt.study.sections import Data, Diagnose, Evaluate, Model, Quantize, Section, Train
+from gainwatt.study.sections import Data, Diagnose, Model, Quantize, Section, Train
+from gainwatt.study.validation import Validation
 
 SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "prepare_data": (
@@ -34,10 +36,17 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "evaluate_gsm8k": ("evaluate", "model.dtype", "data.prompt_template"),
     "diagnose_weights": (
         "diagnose", "quantize.reference", "quantize.calibration_items", "quantize.calibration_max_tokens",
-        "quantize.calibration_seed", "data.prompt_template", "model",
+        "quantize.calibration_seed", "data.prompt_template", "model", "-diagnose.sft_control",
+    ),
+    "train_sft_control": (
+        "train.max_steps", "train.learning_rate", "train.lr_scheduler_type", "train.warmup_steps", "train.adam_beta1",
+        "train.adam_beta2", "train.adam_epsilon", "train.weight_decay", "train.max_grad_norm", "train.prompts",
+        "train.num_generations", "train.per_device_train_batch_size", "train.gradient_accumulation_steps",
+        "train.max_prompt_tokens", "train.max_completion_tokens", "train.precision", "model", "data.prompt_template",
     ),
     "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
+    "validate": ("validation",),
 }  # fmt: skip
 """The settings that decide a stage's result. Only a change of these makes a stage run again.
 
@@ -71,6 +80,8 @@ class Study(Section):
     """Judgement."""
     energy: Energy = Energy()
     """Metering."""
+    validation: Validation = Validation()
+    """Thresholds of the validator."""
     cost: Cost = Cost()
     """Prices."""
     resources: Resources = Resources()
@@ -121,7 +132,7 @@ class Study(Section):
                 value: Any = whole
                 for key in dotted.split("."):
                     value = value[key]
-                chosen[dotted] = value
+                chosen[dotted] = deciding(value) if dotted == "evaluate" else value
         return chosen
 
     def settings_sha256(self, stage: str) -> str:

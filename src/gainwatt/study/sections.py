@@ -1,4 +1,4 @@
-"""The sections of a study file that say what is measured: data, model, training, quantization, evaluation.
+"""The sections of a study file that say what is measured: data, model, training, quantization, diagnosis.
 
 Every field has its unit in its name or its description; a field that a study does not name takes the default here.
 """
@@ -193,25 +193,6 @@ class Quantize(Section):
     """Tokens that the smoke test after quantization generates."""
 
 
-class Evaluate(Section):
-    """Greedy decoding of the test items. Every sampling field is pinned here, whatever the checkpoint says."""
-
-    engine: Literal["transformers"] = "transformers"
-    """What generates the answers."""
-    batch_size: Positive = 16
-    """Items per forward pass."""
-    max_new_tokens: Positive = 512
-    """Length limit of an answer."""
-    max_prompt_tokens: Positive = 1024
-    """A test item whose prompt is longer is an error before the first item."""
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    """1.0 leaves greedy decoding alone even where the checkpoint's own configuration would not."""
-    reference_nll: bool = True
-    """Also measure the model's loss on the reference solutions."""
-    max_reference_tokens: Positive = 512
-    """Reference solutions are cut at this length."""
-
-
 class Diagnose(Section):
     """Weight statistics and the 4-bit round-to-nearest proxy."""
 
@@ -225,5 +206,9 @@ class Diagnose(Section):
     """Code flips between base and trained weights are counted for these quantizers."""
     random_control: bool = True
     """Also count the codes that random noise as large as the training's change flips."""
+    outputs: bool = False
+    """Also load the models: activations, layer outputs and logits on calibration text."""
     text_items: Positive = 16
-    """Calibration items on which activations and outputs are looked at, where the script is given the data."""
+    """Calibration items on which activations and outputs are looked at."""
+    sft_control: bool = False
+    """Also diagnose a supervised fine-tune of the base whose weights moved as far as those of the first seed's GRPO."""
