@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gainwatt.errors import InputError
@@ -48,7 +49,8 @@ def bootstrap_means(values: NDArray[Any], *, draws: int, seed: int | tuple[int, 
     - The draw of S seeds is stretched about its mean by √(S/(S−1)) (Rao & Wu, JASA 83 (1988) 231-241); without it
       three seeds would show only two thirds of their variance.
 
-    Items with the same values are drawn as one multinomial count, so the work does not grow with their number.
+    Items with the same values are drawn as one multinomial count, so the work does not grow with their number, and
+    cells with the same counts share their draws.
     """
     import numpy as np
 
@@ -56,18 +58,31 @@ def bootstrap_means(values: NDArray[Any], *, draws: int, seed: int | tuple[int, 
         raise InputError(f"{draws} bootstrap draws were asked for", "give at least 1,000")
     rows = np.atleast_2d(values)
     seeds, items = rows.shape
-    patterns, counts = np.unique(rows, axis=1, return_counts=True)
-    extremes = np.stack([np.ones(seeds), -np.ones(seeds)], axis=1)
-    patterns = np.concatenate([patterns, extremes], axis=1)
-    shares = np.concatenate([counts, [1, 1]]) / (items + 2)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(items + 2, shares, size=draws)
-    means = drawn @ patterns.T / (items + 2)  # draws × training seeds
+    with_extremes = np.concatenate([rows, np.ones((seeds, 1)), -np.ones((seeds, 1))], axis=1)
     if seeds == 1:
-        return np.asarray(means[:, 0])
+        patterns, counts = np.unique(with_extremes[0], return_counts=True)
+        return _single(tuple(patterns.tolist()), tuple(counts.tolist()), draws, seed)
+    patterns, counts = np.unique(with_extremes, axis=1, return_counts=True)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(items + 2, counts / (items + 2), size=draws)
+    means = drawn @ patterns.T / (items + 2)  # draws × training seeds
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
     weights = 1 / seeds + (weights - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
     return np.asarray((weights * means).sum(axis=1))
+
+
+@lru_cache(maxsize=512)
+def _single(
+    patterns: tuple[float, ...], counts: tuple[int, ...], draws: int, seed: int | tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Draws of the mean of values that take few patterns, each `counts` times; not to be written to."""
+    import numpy as np
+
+    total = sum(counts)
+    drawn = np.random.default_rng(seed).multinomial(total, np.array(counts) / total, size=draws)
+    means = drawn @ np.array(patterns) / total
+    means.setflags(write=False)
+    return np.asarray(means)
 
 
 def percentile_interval(drawn: NDArray[np.float64], confidence: float) -> Interval:
