@@ -26,7 +26,7 @@ class Validation(Section):
     hit_max_error: Share = 0.5
     """Fail above this share: the accuracy would say more about the limit than about the model."""
     energy_tolerance: Tolerance = 0.05
-    """Energy may exceed power limit x time, or fall below idle power x time, by this share (one counter tick in 2 s)."""
+    """Energy may exceed power limit x time, or fall below idle power x time, by this share."""
     consistency_tolerance: Tolerance = 0.01
     """Two ways of computing one number may differ by this share (mean power x time and joules; tokens and rate)."""
     counter_tolerance: Tolerance = 0.05

@@ -1,0 +1,173 @@
+"""Do the hashes match: settings, data, checkpoints from parent to child, and the files beside each record?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from gainwatt.checkpoint import read_manifest
+from gainwatt.errors import InputError, UnavailableError
+from gainwatt.record import Record
+from gainwatt.study import BASE
+from gainwatt.validation.collected import Collected, brief, is_dense, sha_of
+from gainwatt.validation.expectation import Problem, each_record, listed, whole_study
+from gainwatt.validation.findings import ERROR, WARNING
+from gainwatt.workflow import base_stage
+
+_AGAIN = "run the rule that makes this record again"
+_SPLIT_OF_STAGE = {"evaluate_gsm8k": "test", "train_grpo": "train", "warm_start": "sft"}
+
+
+@each_record(ERROR, source="SHA-256 of the stage's settings", any_status=True)
+def settings_hash(study: Collected, record: Record) -> Iterator[Problem]:
+    """A record was made with the settings that the study has now."""
+    stage = record["stage"]
+    if stage not in study.settings:
+        return
+    wanted, values = study.settings[stage]
+    recorded = sha_of(record["inputs"], "settings")
+    kept = {key: record["settings"].get(key) for key in values}
+    text = json.dumps(kept, sort_keys=True)
+    if recorded == wanted and hashlib.sha256(text.encode()).hexdigest() != recorded:
+        what = f"the settings in the record were edited: {_differing(kept, values)}"
+        yield Problem(what, f"remove the record, then {_AGAIN}")
+    elif recorded != wanted:
+        what = f"made with other settings than the study has now: {_differing(kept, values)}"
+        yield Problem(what, f"{_AGAIN}, or set the study back")
+
+
+def _differing(recorded: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """`evaluate.batch_size 8 -> 16`: what the record says, then what the study says."""
+    before, after = dict(leaves(recorded)), dict(leaves(wanted))
+    absent, gone = "(not in the record)", "(decides nothing now)"
+    found = [
+        f"{key} {_shown(before.get(key, absent))} -> {_shown(after.get(key, gone))}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, gone)
+    ]
+    return "; ".join(listed(found, 4)) or "the hash is of another version of the code"
+
+
+def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of everything in `tree` that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+@each_record(ERROR, source="SHA-256 over all files of a checkpoint")
+def checkpoint_chain(study: Collected, record: Record) -> Iterator[Problem]:
+    """What was measured is what training or quantization made, and that is of its parent."""
+    inputs, cell = record["inputs"], record["cell"]
+    base = sha_of(inputs, "base")
+    if base is not None:
+        yield from _same(base, _made(study, BASE), "started from", BASE)
+    loaded = sha_of(inputs, "checkpoint")
+    if loaded is None or "variant" not in cell:
+        return
+    variant, scheme = str(cell["variant"]), cell.get("scheme")
+    if record["stage"] == "quantize" or scheme is None or is_dense(scheme):
+        yield from _same(loaded, _made(study, variant), "read", variant)
+        return
+    yield from _same(loaded, _made(study, variant, str(scheme)), "read", f"{variant}.{scheme}")
+    parent = inputs["checkpoint"].get("parent_sha256")
+    yield from _same(parent, _made(study, variant), "read a child of", variant)
+
+
+def _made(study: Collected, variant: str, scheme: str | None = None) -> str | None:
+    """The checkpoint of a variant by the record that made it."""
+    if scheme is not None:
+        record = study.at("quantize", f"{variant}.{scheme}")
+    else:
+        record = study.at(base_stage(study.study) if variant == BASE else "train_grpo", variant)
+    return None if record is None else sha_of(record["outputs"], "checkpoint")
+
+
+def _same(found: str | None, made: str | None, verb: str, name: str) -> Iterator[Problem]:
+    if made is not None and found is None:
+        yield Problem(f"it does not say which checkpoint of {name} it {verb}", _AGAIN)
+    elif made is not None and found != made:
+        yield Problem(f"it {verb} the checkpoint {brief(found)}, but the record of {name} made {brief(made)}", _AGAIN)
+
+
+@each_record(ERROR, source="the checkpoint's manifest")
+def manifest(study: Collected, record: Record) -> Iterator[Problem]:
+    """The checkpoint on the disk is the one that its record made; absent ones are not asked for."""
+    made = sha_of(record["outputs"], "checkpoint")
+    if made is None or "variant" not in record["cell"]:
+        return
+    path = study.layout.manifest(str(record["cell"]["variant"]), str(record["cell"].get("scheme", "dense")))
+    if not path.exists():
+        return
+    try:
+        found = read_manifest(path, verify=False).sha256
+    except (InputError, UnavailableError) as error:
+        yield Problem(error.what, error.hint or _AGAIN)
+        return
+    if found != made:
+        yield Problem(f"the record made the checkpoint {brief(made)}, and {path} describes {brief(found)}", _AGAIN)
+
+
+@each_record(ERROR, source="SHA-256 of the split")
+def data_hash(study: Collected, record: Record) -> Iterator[Problem]:
+    """A stage read the split that prepare_data wrote, and the file is still that one."""
+    if record["stage"] == "prepare_data":
+        for split in record["outputs"]:
+            path, wanted = study.layout.data(split), sha_of(record["outputs"], split)
+            if path.is_file() and wanted is not None and study.sha256(path) != wanted:
+                what = f"{study.relative(path)} is not the file that was prepared: it was changed since"
+                yield Problem(what, "run the rule prepare_data again, and what was made from the changed file")
+        return
+    prepared, split = study.at("prepare_data", "data"), _SPLIT_OF_STAGE.get(record["stage"])
+    if prepared is None or split is None:
+        return
+    read, wanted = sha_of(record["inputs"], "data"), sha_of(prepared["outputs"], split)
+    if wanted is not None and read != wanted:
+        yield Problem(f"it read the data {brief(read)}, and prepare_data wrote {split} {brief(wanted)}", _AGAIN)
+
+
+@whole_study(ERROR, source="SHA-256 of the data: only then are cells paired")
+def same_data(study: Collected) -> Iterator[Problem]:
+    """All cells of one stage read the same data."""
+    for stage in study.stages:
+        groups: dict[str, list[Record]] = {}
+        for record in study.of(stage):
+            group = json.dumps(
+                {k: v for k, v in record["cell"].items() if k not in ("variant", "scheme")}, sort_keys=True
+            )
+            groups.setdefault(group, []).append(record)
+        for records in groups.values():
+            hashes = {record["file"]: sha_of(record["inputs"], "data") for record in records}
+            counted = Counter(sha for sha in hashes.values() if sha is not None)
+            usual = max(counted, key=lambda sha: (counted[sha], sha)) if counted else None
+            for file, sha in hashes.items():
+                if sha != usual:
+                    what = f"it read the data {brief(sha)}, the other cells of {stage} read {brief(usual)}"
+                    yield Problem(what, _AGAIN, file=file)
+
+
+@each_record(ERROR, source="SHA-256 of the file", any_status=True)
+def sidecars(study: Collected, record: Record) -> Iterator[Problem]:
+    """Every file beside a record is there and is the one that it was written with."""
+    if record["stage"] == "prepare_data":
+        return  # its outputs are the data files, which data_hash looks at
+    for name, entry in record["outputs"].items():
+        file = entry.get("file")
+        if file is None:
+            continue
+        path = study.sidecar(record, name)
+        if path is None:
+            kind = WARNING if name == "trace" else ERROR  # no table needs the power trace
+            yield Problem(f"the file {file} ({name}) is not there", _AGAIN, severity=kind)
+        elif study.sha256(path) != entry.get("sha256"):
+            yield Problem(f"the file {file} ({name}) is not the one that the record was written with", _AGAIN)
