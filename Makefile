@@ -8,7 +8,7 @@ CORE := .envs/core
 BIN := $(CORE)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help env demo run tables figures fetch wheelhouse test lint format clean-demo
+.PHONY: help env demo run tables figures validate fetch wheelhouse test lint format clean-demo
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ demo: $(CORE)/installed ## run the embedded study on the CPU and show its result
 
 run: $(CORE)/installed ## run a study: make run STUDY=qwen2.5-0.5b
 	$(SNAKEMAKE) --config study=config/$(STUDY).yaml
+
+validate: $(CORE)/installed ## check every record of a study: make validate STUDY=demo
+	@$(BIN)/python scripts/validate.py --study config/$(STUDY).yaml
 
 fetch: $(CORE)/installed ## bring data, base model and wheels of a study for nodes without internet: make fetch STUDY=qwen2.5-1.5b
 	$(SNAKEMAKE) fetch --config study=config/$(STUDY).yaml

@@ -15,13 +15,14 @@ include: "workflow/rules/quantize.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/diagnose.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/validate.smk"
 
 
 rule all:
     default_target: True
     input:
-        LAYOUT.tables / "summary.md",
-        LAYOUT.figures / "index.json",
+        workflow_help.products(STUDY, LAYOUT),
+        LAYOUT.tables / "checked.json",
 
 
 rule fetch:

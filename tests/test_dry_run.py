@@ -59,6 +59,7 @@ def expected(study: Study) -> set[tuple[str, str]]:
     wanted |= {("diagnose_weights", variant) for variant in variants(study)}
     records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
     ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
+    ends |= {("validate", str(layout.tables / "validation.csv")), ("check", str(layout.tables / "checked.json"))}
     return records | ends | {("all", "")}
 
 

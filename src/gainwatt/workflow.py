@@ -126,6 +126,11 @@ def every_record(study: Study, layout: Layout) -> list[str]:
     return list(dict.fromkeys([*map(str, made), *records(study, layout)]))
 
 
+def products(study: Study, layout: Layout) -> list[str]:
+    """What a run makes for people to read."""
+    return [str(layout.tables / "summary.md"), str(layout.figures / "index.json")]
+
+
 def fetched(study: Study, layout: Layout) -> list[str]:
     """What must be at hand before jobs run on machines without internet: data and base model."""
     splits = ["train", "test"] + (["sft", "validation"] if study.model.source == "embedded" else [])

@@ -83,6 +83,16 @@ class Collected:
         stage, name = record["place"]
         return str(stage), str(name)
 
+    @cached_property
+    def checkpoints(self) -> dict[tuple[str, str], str]:
+        """(variant, scheme or `dense`) -> SHA-256 of the checkpoint that a record of this study made."""
+        made = {}
+        for record in self.records:
+            sha256, cell = sha_of(record["outputs"], "checkpoint"), record["cell"]
+            if sha256 is not None and "variant" in cell:
+                made[str(cell["variant"]), str(cell.get("scheme", DENSE))] = sha256
+        return made
+
     def at(self, stage: str, name: str) -> Record | None:
         """The record that lies in a place and is of that stage; None where there is none."""
         record = self._places.get((stage, name))

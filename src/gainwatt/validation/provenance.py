@@ -11,11 +11,10 @@ from typing import Any
 from gainwatt.checkpoint import read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.record import Record
-from gainwatt.study import BASE
+from gainwatt.study import BASE, DENSE
 from gainwatt.validation.collected import Collected, brief, is_dense, sha_of
 from gainwatt.validation.expectation import Problem, each_record, listed, whole_study
 from gainwatt.validation.findings import ERROR, WARNING
-from gainwatt.workflow import base_stage
 
 _AGAIN = "run the rule that makes this record again"
 _SPLIT_OF_STAGE = {"evaluate_gsm8k": "test", "train_grpo": "train", "warm_start": "sft"}
@@ -86,11 +85,7 @@ def checkpoint_chain(study: Collected, record: Record) -> Iterator[Problem]:
 
 def _made(study: Collected, variant: str, scheme: str | None = None) -> str | None:
     """The checkpoint of a variant by the record that made it."""
-    if scheme is not None:
-        record = study.at("quantize", f"{variant}.{scheme}")
-    else:
-        record = study.at(base_stage(study.study) if variant == BASE else "train_grpo", variant)
-    return None if record is None else sha_of(record["outputs"], "checkpoint")
+    return study.checkpoints.get((variant, scheme or DENSE))
 
 
 def _same(found: str | None, made: str | None, verb: str, name: str) -> Iterator[Problem]:
