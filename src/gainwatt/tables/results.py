@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gainwatt.errors import RecordError
-from gainwatt.record import Record, file_sha256, read_record, read_records
+from gainwatt.record import Record, read_record, read_records
 from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants, variants
 from gainwatt.tables.stale import Freshness, Stale, refuse
 
@@ -88,24 +90,30 @@ class Results:
 
         Raises RecordError when a file is not the one its record names, or when two cells saw other questions.
         """
-        found = {}
+        found: dict[Cell, dict[str, list[Any]]] = {}
+        shared: Shared = {}
         for cell in self.evaluations:
             record = self.measured(cell)
-            if record is not None:
-                found[cell] = _read_items(record)
-        prompts = {cell: tuple(columns["prompt_sha256"]) for cell, columns in found.items()}
-        if len(set(prompts.values())) > 1:
-            first, *rest = prompts
-            other = next(cell for cell in rest if prompts[cell] != prompts[first])
-            raise RecordError(
-                f"the cells {first.name} and {other.name} were not asked the same questions",
-                "evaluate both again with the same data and prompt: only paired answers can be compared",
-            )
+            if record is None:
+                continue
+            found[cell] = columns = _read_items(record, shared)
+            first = next(iter(found))
+            if columns["prompt_sha256"] != found[first]["prompt_sha256"]:
+                raise RecordError(
+                    f"the cells {first.name} and {cell.name} were not asked the same questions",
+                    "evaluate both again with the same data and prompt: only paired answers can be compared",
+                )
         return found
 
 
 def read_sidecar(record: Record, name: str, columns: list[str] | None = None) -> dict[str, list[Any]]:
     """Columns of a parquet file beside a record. Raises RecordError when it is missing or is another file."""
+    found: dict[str, list[Any]] = _read_table(record, name, columns).to_pydict()
+    return found
+
+
+def _read_table(record: Record, name: str, columns: list[str] | None) -> Any:
+    import pyarrow as pa
     from pyarrow import parquet
 
     path = Path(record["path"])
@@ -113,17 +121,39 @@ def read_sidecar(record: Record, name: str, columns: list[str] | None = None) ->
     if entry is None:
         raise RecordError(f"the record {path} names no {name} file", "run the rule that makes it again")
     sidecar = path.with_name(entry["file"])
-    if not sidecar.exists():
-        raise RecordError(f"{sidecar}, which {path} names, does not exist", "run the rule that makes it again")
-    if file_sha256(sidecar) != entry["sha256"]:
-        raise RecordError(f"{sidecar} is not the file that {path} was written with", "run the rule that makes it again")
-    # read_table would import pyarrow.dataset, and with it pandas where that is installed.
-    with parquet.ParquetFile(sidecar) as file:
-        found: dict[str, list[Any]] = file.read(columns=columns).to_pydict()
-    return found
+    again = "run the rule that makes it again"
+    try:
+        content = sidecar.read_bytes()
+    except FileNotFoundError as error:
+        raise RecordError(f"{sidecar}, which {path} names, does not exist", again) from error
+    except OSError as error:
+        raise RecordError(f"cannot read {sidecar}: {error.strerror}", "check the file's permissions") from error
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise RecordError(f"{sidecar} is not the file that {path} was written with", again)
+    try:
+        # read_table would import pyarrow.dataset, and with it pandas where that is installed.
+        with parquet.ParquetFile(pa.BufferReader(content)) as file:
+            return file.read(columns=columns, use_threads=False)
+    except (pa.ArrowException, KeyError) as error:
+        raise RecordError(f"{sidecar} cannot be read as a table: {error}", again) from error
 
 
-def _read_items(record: Record) -> dict[str, list[Any]]:
-    columns = read_sidecar(record, "items", ITEM_COLUMNS)
-    order = sorted(range(len(columns["index"])), key=columns["index"].__getitem__)
-    return {name: [values[i] for i in order] for name, values in columns.items()}
+Shared = dict[str, tuple[Any, list[Any]]]
+"""A column as it was first seen, as an Arrow array and as a list: cells of one matrix share their questions."""
+
+
+def _read_items(record: Record, shared: Shared) -> dict[str, list[Any]]:
+    table = _read_table(record, "items", ITEM_COLUMNS)
+    lists: dict[str, list[Any]] = {}
+    for name in ITEM_COLUMNS:
+        column = table.column(name)
+        if name in shared and column.equals(shared[name][0]):
+            lists[name] = shared[name][1]
+        else:
+            lists[name] = column.to_pylist()
+            shared.setdefault(name, (column, lists[name]))
+    index = lists["index"]
+    if all(before < after for before, after in itertools.pairwise(index)):
+        return lists
+    order = sorted(range(len(index)), key=index.__getitem__)
+    return {name: [values[i] for i in order] for name, values in lists.items()}
