@@ -55,7 +55,7 @@ def test_what_decides_no_result_changes_no_hash(sections):
 @pytest.mark.parametrize(
     ("sections", "stages"),
     [
-        ({"train": {"learning_rate": 2e-6}}, {"train_grpo"}),
+        ({"train": {"learning_rate": 2e-6}}, {"train_grpo", "train_sft_control"}),
         ({"train": {"lora": {"r": 4}}}, {"train_grpo"}),
         ({"evaluate": {"max_new_tokens": 9}}, {"evaluate_gsm8k"}),
         ({"diagnose": {"group_size": 64}}, {"diagnose_weights"}),
@@ -65,12 +65,24 @@ def test_what_decides_no_result_changes_no_hash(sections):
         ({"embedded": {"warm_start": {"steps": 7}}}, {"warm_start"}),
         (
             {"data": {"prompt_template": "Q: {question}"}},
-            {"warm_start", "train_grpo", "quantize", "evaluate_gsm8k", "diagnose_weights"},
+            {"warm_start", "train_grpo", "train_sft_control", "quantize", "evaluate_gsm8k", "diagnose_weights"},
         ),
         (
             {"model": {"dtype": "fp32"}},
-            {"fetch_model", "warm_start", "train_grpo", "quantize", "evaluate_gsm8k", "diagnose_weights"},
+            {
+                "fetch_model",
+                "warm_start",
+                "train_grpo",
+                "quantize",
+                "evaluate_gsm8k",
+                "diagnose_weights",
+                "evaluate_perplexity",
+                "evaluate_tasks",
+                "train_sft_control",
+            },
         ),
+        ({"perplexity": {"corpus": "data:test"}}, {"evaluate_perplexity"}),
+        ({"tasks": {"names": ["hellaswag"]}}, {"evaluate_tasks"}),
     ],
 )
 def test_a_setting_changes_its_own_stages_only(sections, stages):

@@ -152,9 +152,26 @@ def _check_sources(study: Study, path: Path) -> None:
                 f"the study {path} names {key}: {source}, and there is no such folder",
                 f"give a folder with {wanted}, hub:ORG/NAME, or embedded",
             )
+    _check_texts(study, path)
     for name, interpreter in study.environments.items():
         if not Path(interpreter).is_file():
             raise InputError(
                 f"the study {path} names environments.{name}: {interpreter}, and there is no such file",
                 f"give the path of a python, or remove the line and run `make env NAME={name}`",
+            )
+
+
+def _check_texts(study: Study, path: Path) -> None:
+    """Files that `perplexity` and `tasks` name."""
+    named = {}
+    if study.perplexity and not study.perplexity.corpus.startswith(("data:", "hub:")):
+        named["perplexity.corpus"] = study.perplexity.corpus
+    if study.tasks and study.tasks.include_path:
+        named["tasks.include_path"] = study.tasks.include_path
+    if study.tasks:
+        named |= {f"tasks.local_data.{name}": folder for name, folder in study.tasks.local_data.items()}
+    for key, place in named.items():
+        if not Path(place).exists():
+            raise InputError(
+                f"the study {path} names {key}: {place}, and there is no such file or folder", "correct the path"
             )

@@ -13,6 +13,7 @@ from gainwatt.errors import InputError
 from gainwatt.schemes import get_scheme
 from gainwatt.study.evaluation import Evaluate, deciding
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
+from gainwatt.study.quality import Perplexity, Tasks
 from gainwatt.study.sections import Data, Diagnose, Model, Quantize, Section, Train
 from gainwatt.study.validation import Validation
 
@@ -34,6 +35,8 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
         "-quantize.smoke_tokens",
     ),
     "evaluate_gsm8k": ("evaluate", "model.dtype", "data.prompt_template"),
+    "evaluate_perplexity": ("perplexity", "model.dtype"),
+    "evaluate_tasks": ("tasks", "model.dtype"),
     "diagnose_weights": (
         "diagnose", "quantize.reference", "quantize.calibration_items", "quantize.calibration_max_tokens",
         "quantize.calibration_seed", "data.prompt_template", "model", "-diagnose.sft_control",
@@ -74,6 +77,10 @@ class Study(Section):
     """Schemes and calibration."""
     evaluate: Evaluate = Evaluate()
     """Decoding."""
+    perplexity: Perplexity | None = None
+    """Sliding-window perplexity of every cell (none: not measured)."""
+    tasks: Tasks | None = None
+    """Tasks of lm-eval on every cell (none: not measured)."""
     diagnose: Diagnose = Diagnose()
     """Weights."""
     statistics: Statistics = Statistics()

@@ -76,6 +76,10 @@ class Resources(Section):
     """Making a quantized checkpoint."""
     evaluate: Needs = Needs()
     """Evaluating one cell."""
+    perplexity: Needs = Needs()
+    """Measuring the perplexity of one cell."""
+    tasks: Needs = Needs(environment="lm-eval")
+    """Tasks of lm-eval on one cell."""
     diagnose: Needs = Needs()
     """Weight diagnostics."""
 
