@@ -6,9 +6,9 @@ CORES ?= 2
 ENV := .envs/$(NAME)
 CORE := .envs/core
 BIN := $(CORE)/bin
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help env demo run tables figures validate fetch wheelhouse test lint format clean-demo
+.PHONY: help env demo run tables unlock validate fetch wheelhouse test lint format clean-demo
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,9 +40,16 @@ fetch: $(CORE)/installed ## bring data, base model and wheels of a study for nod
 wheelhouse: ## download the wheels of an environment for machines without internet: make wheelhouse NAME=core
 	$(PYTHON) -m pip wheel --quiet --requirement envs/$(NAME).txt --wheel-dir .wheels/$(NAME)
 
-tables: $(CORE)/installed ## regenerate tables and figures of a study from its records; measures nothing
-	$(BIN)/python scripts/make_tables.py --study config/$(STUDY).yaml --show
-	$(BIN)/python scripts/make_figures.py --study config/$(STUDY).yaml
+# The full environment where it is there, else a small one without torch; ENV_NAME=tables asks for that one.
+ENV_NAME ?= $(if $(wildcard $(CORE)/installed),core,tables)
+
+tables: ## regenerate tables and figures of a study from its records; measures nothing, needs no checkpoint
+	@scripts/make_env.sh "$(ENV_NAME)" "$(PYTHON)"
+	.envs/$(ENV_NAME)/bin/python scripts/make_tables.py --study config/$(STUDY).yaml --show
+	.envs/$(ENV_NAME)/bin/python scripts/make_figures.py --study config/$(STUDY).yaml
+
+unlock: ## remove the lock that a killed run left (first make sure that no other run is going on)
+	$(SNAKEMAKE) --unlock --config study=config/$(STUDY).yaml
 
 test: $(CORE)/installed-dev ## install what the tests need and run them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo"

@@ -2,7 +2,7 @@
 #
 #   snakemake --cores 2 --config study=config/demo.yaml
 #
-# Targets: all (default), fetch, tables, figures.
+# Targets: all (default), fetch, and from the records that are there, without measuring: tables, figures.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -15,6 +15,7 @@ include: "workflow/rules/quantize.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/diagnose.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/cached.smk"
 include: "workflow/rules/validate.smk"
 
 
@@ -28,13 +29,3 @@ rule all:
 rule fetch:
     input:
         workflow_help.fetched(STUDY, LAYOUT),
-
-
-rule tables:
-    input:
-        LAYOUT.tables / "summary.md",
-
-
-rule figures:
-    input:
-        LAYOUT.figures / "index.json",

@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import factories  # noqa: E402
-
 from gainwatt.evaluation.metrics import summarize  # noqa: E402
 from gainwatt.study import (  # noqa: E402
     Cell,
