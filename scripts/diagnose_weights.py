@@ -2,15 +2,16 @@
 changed, in norm and in quantization codes.
 
 Writes the record, and beside it `.layers.parquet` with one row per 2-D weight. Reads the safetensors in blocks and
-builds no model. With `--data` it then loads the model and looks at calibration text: outliers at the input of each
-linear layer (`.activations.parquet`), and how far hidden states and logits of the quantized checkpoints given by
-`--quantized`, and of the base, are from this checkpoint's (`.outputs.parquet`).
+builds no model. `--quantized` gives the quantized checkpoints that are evaluated, `--base-quantized` those of the
+base: their own errors and codes go to `.stored.parquet`, one row per scheme and weight. With `--data` the models are
+loaded and look at calibration text: outliers at the input of each linear layer (`.activations.parquet`), and how far
+hidden states and logits of the quantized checkpoints, and of the base, are from this checkpoint's
+(`.outputs.parquet`).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ from gainwatt.job import Job
 from gainwatt.modeling import device, load_model, load_tokenizer, memory_mib
 from gainwatt.quantization.calibration import load_calibration
 from gainwatt.schemes import Scheme, get_scheme
-from gainwatt.study import BASE, DENSE, Study, variants
+from gainwatt.study import BASE, DENSE, Study
+from gainwatt.weights.evaluated import CHANGES, NUMBERS, Side, compare
 from gainwatt.weights.measure import Plan
+from gainwatt.weights.memory import peak_rss_mib, reset_peak_rss
 from gainwatt.weights.outputs import activation_rows, compare_outputs
 from gainwatt.weights.quantizers import quantizer
 from gainwatt.weights.run import diagnose, write_rows, write_table
+from gainwatt.weights.select import matrices
 from gainwatt.weights.summary import null_reasons, summarize
 from gainwatt.weights.update import column_name
+from gainwatt.weights.variants import diagnosed_variants
 
 
 def read_checkpoints(job: Job, args: argparse.Namespace) -> tuple[Checkpoint, Checkpoint | None]:
@@ -83,32 +88,93 @@ def measure_weights(job: Job, study: Study, args: argparse.Namespace) -> tuple[C
     return checkpoint, base
 
 
-def others(
-    job: Job, args: argparse.Namespace, checkpoint: Checkpoint, base: Checkpoint | None, reference: Scheme
-) -> Iterator[tuple[str, Checkpoint, Scheme]]:
-    """Name, checkpoint and scheme of each model to compare with; what could not be made is null with its reason.
+Quantized = list[tuple[Scheme, Checkpoint]]
 
-    Raises InputError for a quantized checkpoint that was not made from `checkpoint`.
+
+def read_quantized(
+    job: Job, given: list[tuple[str, Path]], parent: Checkpoint, reasons: dict[str, str], *, prefix: str = "quantized"
+) -> Quantized:
+    """The quantized checkpoints of `parent`; what could not be made lands in `reasons`.
+
+    Raises InputError for one that was not made from `parent`.
     """
-    if base is not None:
-        yield BASE, base, reference
-    for name, manifest in args.quantized:
+    found = []
+    for name, manifest in given:
         try:
-            found = read_manifest(manifest)
+            made = read_manifest(manifest)
         except UnavailableError as error:
-            null_outputs(job, name, error.what)
+            reasons[name] = error.what
             continue
-        if found.scheme != name or found.parent_sha256 != checkpoint.sha256:
+        if made.scheme != name or made.parent_sha256 != parent.sha256:
             raise InputError(
-                f"{manifest} is not the {name} checkpoint that was made from the diagnosed one",
+                f"{manifest} is not the {name} checkpoint that was made from the {parent.variant} one "
+                f"({parent.sha256[:12]})",
                 "give the manifest of the same variant, or quantize it again",
             )
-        job.add_input(f"quantized_{column_name(name)}", found.sha256, variant=found.variant, scheme=found.scheme)
-        yield name, found, get_scheme(name)
+        job.add_input(f"{prefix}_{column_name(name)}", made.sha256, variant=made.variant, scheme=made.scheme)
+        found.append((get_scheme(name), made))
+    return found
+
+
+def compare_stored(
+    job: Job, study: Study, args: argparse.Namespace, checkpoint: Checkpoint, base: Checkpoint | None
+) -> tuple[Quantized, dict[str, str]]:
+    """The error of each quantized checkpoint and what it keeps of the change, from what is stored.
+
+    Returns the checkpoints, and by scheme why there is none.
+    """
+    reasons: dict[str, str] = {}
+    quantized = read_quantized(job, args.quantized, checkpoint, reasons)
+    base_reasons: dict[str, str] = {}
+    given = args.base_quantized if base is not None else []
+    originals = read_quantized(job, given, base or checkpoint, base_reasons, prefix="base_quantized")
+    theirs = {scheme.name: made for scheme, made in originals}
+    embeddings = study.diagnose.include_embeddings
+    modules, rows = matrices(checkpoint.folder, include_embeddings=embeddings), []
+    for scheme, made in quantized:
+        name = scheme.name
+        try:
+            ours = Side.read(checkpoint.folder, made.folder, include_embeddings=embeddings)
+        except UnavailableError as error:
+            null_stored(job, name, error.what, NUMBERS)
+            continue
+        other = None
+        if base is not None and name in theirs:
+            other = Side.read(base.folder, theirs[name].folder, include_embeddings=embeddings)
+        elements = Plan(device=device()).elements()
+        found, numbers = compare(ours, other, name, modules, elements=elements, device=device())
+        rows += found
+        why = "the base is what trained checkpoints are compared with" if base is None else base_reasons.get(name)
+        for number, value in numbers.items():
+            store_number(job, number, name, value, why if number in CHANGES else None)
+    for name, reason in reasons.items():
+        null_stored(job, name, reason, NUMBERS)
+    if rows:
+        add_table(job, args.record, "stored", rows)
+    return quantized, reasons
+
+
+def store_number(job: Job, number: str, scheme: str, value: float | None, reason: str | None) -> None:
+    """A metric `stored_<number>_<scheme>`, with its reason where it is null."""
+    metric = f"stored_{number}_{column_name(scheme)}"
+    if value is None:
+        job.null(metric, reason or "undefined: nothing differs, or no checkpoint of the base was given")
+    else:
+        job.metrics[metric] = value
+
+
+def null_stored(job: Job, scheme: str, reason: str, numbers: tuple[str, ...]) -> None:
+    """Say why a quantized checkpoint was not compared."""
+    for number in numbers:
+        store_number(job, number, scheme, None, reason)
 
 
 def look_at_text(
-    job: Job, study: Study, args: argparse.Namespace, checkpoint: Checkpoint, base: Checkpoint | None
+    job: Job,
+    study: Study,
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    others: list[tuple[str, Checkpoint, Scheme]],
 ) -> None:
     """Activations of the checkpoint, and output changes against it, on the first calibration items."""
     reference, options = get_scheme(study.quantize.reference), {"trust_remote_code": study.model.trust_remote_code}
@@ -127,7 +193,10 @@ def look_at_text(
         job.metrics[metric] = sum(row[column] for row in activations) / len(activations)
     add_table(job, args.record, "activations", activations)
     rows: list[dict[str, Any]] = []
-    for name, other, scheme in others(job, args, checkpoint, base, reference):
+    for name, other, scheme in others:
+        if "transformers" not in scheme.engines:
+            null_outputs(job, name, f"transformers does not load {name} checkpoints")
+            continue
         with job.phase(f"outputs {name}"):
             try:
                 change = compare_outputs(model, load_model(other, scheme, study.model.dtype, **options), texts)
@@ -163,34 +232,41 @@ def add_table(job: Job, record: Path, name: str, rows: list[dict[str, Any]]) -> 
 
 
 def run(job: Job, study: Study, args: argparse.Namespace) -> None:
-    """Weights, then text where it is given, then memory."""
+    """Weights, what is stored of them quantized, text where it is given, then memory."""
+    reset_peak_rss()
     checkpoint, base = measure_weights(job, study, args)
-    job.metrics["weights_peak_rss_mib"] = memory_mib()["peak_rss_mib"]
+    job.metrics["weights_peak_rss_mib"] = peak_rss_mib()
+    with job.phase("stored"):
+        quantized, reasons = compare_stored(job, study, args, checkpoint, base)
     if args.data is not None:
-        look_at_text(job, study, args, checkpoint, base)
+        reference = get_scheme(study.quantize.reference)
+        others = [] if base is None else [(BASE, base, reference)]
+        look_at_text(job, study, args, checkpoint, [*others, *((s.name, made, s) for s, made in quantized)])
+        for name, reason in reasons.items():
+            null_outputs(job, name, reason)
     else:
         for metric in text_metrics(study):
-            job.null(metric, "no text was given (--data)")
-    memory = memory_mib()
-    job.metrics["peak_rss_mib"] = memory["peak_rss_mib"]
-    if memory["peak_allocated_mib"] is None:
+            job.null(metric, "no text was given (diagnose.outputs, --data)")
+    job.metrics["peak_rss_mib"] = peak_rss_mib()
+    allocated = memory_mib()["peak_allocated_mib"]
+    if allocated is None:
         job.null("peak_allocated_mib", "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
     else:
-        job.metrics["peak_allocated_mib"] = memory["peak_allocated_mib"]
+        job.metrics["peak_allocated_mib"] = allocated
 
 
-def quantized(text: str) -> tuple[str, Path]:
+def quantized_option(text: str) -> tuple[str, Path]:
     """`SCHEME=MANIFEST` of the command line. Raises InputError for anything else."""
     name, separator, path = text.partition("=")
     if not separator or not path or get_scheme(name).dense:
-        raise InputError(f"cannot read --quantized {text!r}", "write --quantized SCHEME=MANIFEST, a quantized scheme")
+        raise InputError(f"cannot read {text!r} as a quantized checkpoint", "write SCHEME=MANIFEST, a quantized scheme")
     return name, Path(path)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--variant", required=True, help="base or grpo-s<seed>")
+    parser.add_argument("--variant", required=True, help="base, grpo-s<seed>, or the control sft-s<seed>")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="manifest to measure (default: from the study)")
     parser.add_argument(
         "--base", type=Path, metavar="FILE", help="manifest of the base to compare with (default: from the study)"
@@ -199,17 +275,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="FILE", help="train.jsonl: also look at calibration text")
     parser.add_argument(
         "--quantized", action="append", default=[], metavar="SCHEME=MANIFEST",
-        help="quantized checkpoint of the variant whose outputs are compared; may be given several times",
+        help="quantized checkpoint of the variant; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--base-quantized", action="append", default=[], metavar="SCHEME=MANIFEST",
+        help="quantized checkpoint of the base, whose codes are compared with; may be given several times",
     )  # fmt: skip
     args = parser.parse_args(argv)
-    args.quantized = [quantized(text) for text in args.quantized]
-    if args.quantized and args.data is None:
-        raise InputError("--quantized compares outputs on text, and none is given", "give --data train.jsonl")
+    args.quantized = [quantized_option(text) for text in args.quantized]
+    args.base_quantized = [quantized_option(text) for text in args.base_quantized]
     study, layout = cli.study_of(args)
-    if args.variant not in variants(study):
-        raise InputError(
-            f"the study {study.study!r} has no variant {args.variant!r}", f"it has: {', '.join(variants(study))}"
-        )
+    there = diagnosed_variants(study)
+    if args.variant not in there:
+        raise InputError(f"the study {study.study!r} has no variant {args.variant!r}", f"it has: {', '.join(there)}")
     args.checkpoint = args.checkpoint or layout.manifest(args.variant)
     args.base = args.base or layout.manifest(BASE)
     args.record = args.record or layout.record("diagnose_weights", args.variant)

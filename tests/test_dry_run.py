@@ -20,8 +20,8 @@ from gainwatt.study import (
     load_study,
     quantization_cells,
     trained_variants,
-    variants,
 )
+from gainwatt.weights.variants import control_variants, diagnosed_variants
 from gainwatt.workflow import base_stage
 
 STUDIES = sorted((ROOT / "config").glob("*.yaml"))
@@ -56,7 +56,8 @@ def expected(study: Study) -> set[tuple[str, str]]:
     wanted |= {("train_grpo", variant) for variant in trained_variants(study)}
     wanted |= {("quantize", cell.name) for cell in quantization_cells(study)}
     wanted |= {("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)}
-    wanted |= {("diagnose_weights", variant) for variant in variants(study)}
+    wanted |= {("diagnose_weights", variant) for variant in diagnosed_variants(study)}
+    wanted |= {("train_sft_control", variant) for variant in control_variants(study)}
     records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
     ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
     ends |= {("validate", str(layout.tables / "validation.csv")), ("check", str(layout.tables / "checked.json"))}

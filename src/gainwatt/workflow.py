@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.errors import InputError
+from gainwatt.schemes import get_scheme
 from gainwatt.study import (
     BASE,
     DENSE,
@@ -22,10 +23,12 @@ from gainwatt.study import (
     is_hub,
     load_study,
     quantization_cells,
+    quantized_schemes,
     trained_variants,
     variants,
 )
 from gainwatt.study.operations import Needs
+from gainwatt.weights.variants import control_variants, diagnosed_variants
 
 DEFAULT_STUDY = "config/demo.yaml"
 STUDY_VARIABLE = "GAINWATT_STUDY"
@@ -79,15 +82,46 @@ def growing(amount: int) -> Callable[..., int]:
     return of_attempt
 
 
-def interpreter(study: Study, kind: str) -> str:
-    """The python that runs a rule's script: the study's own choice, the pinned environment, or this one."""
+def interpreter(study: Study, kind: str, scheme: str | None = None) -> str:
+    """The python that runs a rule's script: the study's own choice, the pinned environment, or this one.
+
+    A quantization scheme may have an environment of its own; it then goes before what the study says of the rule.
+    """
+    name = environment_of(study, kind, scheme)
+    found = find_interpreter(study, name)
+    return found or (sys.executable if name == "core" else str(_pinned(name)))
+
+
+def environment_of(study: Study, kind: str, scheme: str | None = None) -> str:
+    """The environment that a rule's script runs in, for a scheme where the rule has one."""
     name = needs(study, kind).environment
-    if name in study.environments:
-        return study.environments[name]
-    pinned = Path(".envs") / name / "bin" / "python"
-    if pinned.exists() or name != "core":
-        return str(pinned)
-    return sys.executable
+    if scheme is None:
+        return name
+    entry = get_scheme(scheme)
+    special = entry.environment
+    if kind == "evaluate":
+        loader = entry.loader(study.evaluate.engine) or entry.loaders[0]
+        special = loader.environment
+    return name if special == "core" else special
+
+
+def find_interpreter(study: Study, environment: str) -> str | None:
+    """The python of an environment: the one that the study names, or .envs/NAME; None where there is none."""
+    if environment in study.environments:
+        return study.environments[environment]
+    pinned = _pinned(environment)
+    return str(pinned) if pinned.exists() else None
+
+
+def lacking_environments(study: Study) -> list[str]:
+    """Environments that the study's quantization schemes need and that this machine does not have."""
+    cells = [(kind, scheme) for scheme in quantized_schemes(study) for kind in ("quantize", "evaluate")]
+    names = {environment_of(study, kind, scheme) for kind, scheme in cells} - {"core"}
+    return sorted(name for name in names if find_interpreter(study, name) is None)
+
+
+def _pinned(environment: str) -> Path:
+    return Path(".envs") / environment / "bin" / "python"
 
 
 def launcher(study: Study, kind: str) -> str:
@@ -114,7 +148,7 @@ def base_stage(study: Study) -> str:
 def records(study: Study, layout: Layout) -> list[str]:
     """Every record that the tables are made of."""
     cells = [layout.record("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)]
-    diagnoses = [layout.record("diagnose_weights", variant) for variant in variants(study)]
+    diagnoses = [layout.record("diagnose_weights", variant) for variant in diagnosed_variants(study)]
     return [str(path) for path in (*cells, *diagnoses)]
 
 
@@ -123,7 +157,23 @@ def every_record(study: Study, layout: Layout) -> list[str]:
     made = [layout.record("prepare_data", "data"), layout.record(base_stage(study), BASE)]
     made += [layout.record("train_grpo", variant) for variant in trained_variants(study)]
     made += [layout.record("quantize", cell.name) for cell in quantization_cells(study)]
+    made += [layout.record("train_sft_control", variant) for variant in control_variants(study)]
     return list(dict.fromkeys([*map(str, made), *records(study, layout)]))
+
+
+def diagnosis_options(study: Study, layout: Layout, variant: str) -> dict[str, list[str]]:
+    """Options of diagnose_weights.py beside the checkpoint and its base, each with its values.
+
+    A control is diagnosed without quantized checkpoints: it is not evaluated.
+    """
+    options: dict[str, list[str]] = {}
+    if variant in variants(study):
+        for option, name in (("--quantized", variant), ("--base-quantized", BASE)):
+            if option == "--quantized" or variant != BASE:
+                options[option] = [f"{s}={layout.manifest(name, s)}" for s in quantized_schemes(study)]
+    if study.diagnose.outputs:
+        options["--data"] = [str(layout.data("train"))]
+    return options
 
 
 def products(study: Study, layout: Layout) -> list[str]:

@@ -51,3 +51,13 @@ def test_a_record_without_checkpoint_is_refused() -> None:
         check_pairing(DIAGNOSIS, {"cell": {"variant": "base", "scheme": "x"}, "inputs": {}})
     with pytest.raises(RecordError, match=r"the diagnosis r/base\.json names no checkpoint"):
         check_pairing({"cell": {}, "inputs": {}, "path": "r/base.json"}, evaluation(sha256="d", scheme="dense"))
+
+
+def test_the_quantized_checkpoint_must_be_the_evaluated_one() -> None:
+    looked_at = {"quantized_bnb_nf4": {"sha256": "a" * 64}}
+    diagnosis = {"cell": {"variant": "base"}, "inputs": DIAGNOSIS["inputs"] | looked_at}
+    evaluated = {"scheme": "bnb-nf4", "parent_sha256": "d" * 64}
+    check_pairing(diagnosis, evaluation(sha256="a" * 64, **evaluated))
+    check_pairing(diagnosis, evaluation(sha256="b" * 64, **(evaluated | {"scheme": "awq-w4g128"})))
+    with pytest.raises(RecordError, match=r"looked at the bnb-nf4 checkpoint aaaaaaaaaaaa, and .* is of bbbbbbbbbbbb"):
+        check_pairing(diagnosis, evaluation(sha256="b" * 64, **evaluated))

@@ -84,9 +84,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, folder: Path, main: 
     record = tmp_path / "r.json"
     for quantized, options, says in (
         (f"bnb-nf4={dense}", data, "is not the bnb-nf4 checkpoint that was made from"),
-        (f"bnb-nf4={dense}", [], "none is given"),
-        ("bnb-nf4", data, "cannot read --quantized 'bnb-nf4'"),
-        (f"bf16={dense}", data, "cannot read --quantized 'bf16="),
+        (f"bnb-nf4={dense}", [], "is not the bnb-nf4 checkpoint that was made from"),
+        ("bnb-nf4", data, "cannot read 'bnb-nf4' as a quantized checkpoint"),
+        (f"bf16={dense}", data, "cannot read 'bf16="),
         (f"nf5={dense}", data, "no quantization scheme 'nf5'"),
     ):
         with pytest.raises(InputError) as error:

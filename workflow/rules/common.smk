@@ -14,7 +14,11 @@ from gainwatt.study import (
     quantized_schemes,
     schemes,
     trained_variants,
-    variants,
+)
+from gainwatt.weights.variants import (
+    control_variants,
+    diagnosed_variants,
+    matched_variant,
 )
 
 try:
@@ -36,8 +40,26 @@ def evaluated_manifest(wildcards):
     return LAYOUT.manifest(wildcards.variant, wildcards.scheme)
 
 
+def diagnosis_inputs(wildcards):
+    """Quantized checkpoints and text that a diagnosis looks at beside the variant and its base."""
+    options = workflow_help.diagnosis_options(STUDY, LAYOUT, wildcards.variant)
+    return [value.rpartition("=")[2] for values in options.values() for value in values]
+
+
+def diagnosis_options(wildcards):
+    """The same as options of the script."""
+    options = workflow_help.diagnosis_options(STUDY, LAYOUT, wildcards.variant)
+    return [
+        word
+        for name, values in options.items()
+        for value in values
+        for word in (name, value)
+    ]
+
+
 wildcard_constraints:
-    variant="|".join(variants(STUDY)),
+    variant="|".join(diagnosed_variants(STUDY)),
+    control="|".join(control_variants(STUDY)) or "none",
     trained="|".join(trained_variants(STUDY)),
     scheme="|".join(schemes(STUDY)),
     quantized="|".join(quantized_schemes(STUDY)) or "none",

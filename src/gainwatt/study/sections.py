@@ -202,8 +202,8 @@ class Diagnose(Section):
     """A weight is an outlier above this many medians of |w|."""
     include_embeddings: bool = False
     """Also measure embedding tables."""
-    schemes: tuple[Literal["symmetric-w4", "bnb-nf4"], ...] = ("symmetric-w4", "bnb-nf4")
-    """Code flips between base and trained weights are counted for these quantizers."""
+    schemes: tuple[Literal["symmetric-w4", "bnb-nf4", "bnb-fp4", "bnb-int8", "fp8"], ...] = ("symmetric-w4", "bnb-nf4")
+    """Quantizers whose error, and whose code flips under training and under the controls, need the weights alone."""
     random_control: bool = True
     """Also count the codes that random noise as large as the training's change flips."""
     outputs: bool = False

@@ -11,8 +11,9 @@ from typing import Any
 
 from gainwatt.errors import RecordError
 from gainwatt.record import Record, read_record, read_records
-from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants, variants
+from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants
 from gainwatt.tables.stale import Freshness, Stale, refuse
+from gainwatt.weights.variants import diagnosed_variants
 
 ITEM_COLUMNS = ["index", "question", "gold", "answer", "correct", "tokens", "prompt_sha256"]
 
@@ -43,7 +44,7 @@ class Results:
             found._add(found.quantizations, cell, layout.record("quantize", cell.name), "quantize")
         for variant in trained_variants(study):
             found._add(found.trainings, variant, layout.record("train_grpo", variant), "train_grpo")
-        for variant in variants(study):
+        for variant in diagnosed_variants(study):
             found._add(found.diagnoses, variant, layout.record("diagnose_weights", variant), "diagnose_weights")
         if not found.evaluations:
             raise RecordError(

@@ -9,32 +9,60 @@ from __future__ import annotations
 
 import math
 import zlib
+from functools import cache
+from typing import Any
 
-from gainwatt.weights.quantizers import Quantizer
 from gainwatt.weights.tensors import Tensor, row_blocks
-from gainwatt.weights.update import count_differing
 
 SEED = 0
+_POOL = 1 << 21
 
 
-def random_flips(
-    base: Tensor, update_sq: float, quantizers: list[Quantizer], *, elements: int, device: str
-) -> dict[str, float]:
-    """Codes of `base` that flip under normal noise with the expected squared norm `update_sq`, by quantizer.
+class Noise:
+    """Normal noise with the expected squared norm `update_sq` over a tensor of `numel` weights.
 
-    The noise is seeded by the tensor's name, so that every run draws the same on the same device. Keys are
-    `random_flips.<quantizer>`.
+    Seeded by the tensor's name, so that every run draws the same on the same device. On a CPU, where a normal number
+    takes as long as encoding a weight, blocks are cut at random places from one pool of two million numbers: what noise
+    meets which weight is random all the same.
     """
+
+    def __init__(self, name: str, update_sq: float, numel: int, device: str) -> None:
+        import torch
+
+        self._rms = math.sqrt(update_sq / numel)
+        self._device = device
+        self._generator = torch.Generator(device).manual_seed(SEED + zlib.crc32(name.encode()))
+
+    def added_to(self, weights: Any) -> Any:
+        """The fp32 block with noise."""
+        import torch
+
+        return torch.add(weights, self._draw(weights), alpha=self._rms)
+
+    def _draw(self, weights: Any) -> Any:
+        import torch
+
+        count = weights.numel()
+        if self._device != "cpu" or count > _POOL // 2:
+            return torch.empty_like(weights).normal_(0.0, 1.0, generator=self._generator)
+        start = int(torch.randint(_POOL - count + 1, (), generator=self._generator))
+        return _pool()[start : start + count].view_as(weights)
+
+
+@cache
+def _pool() -> Any:
     import torch
 
-    generator = torch.Generator(device).manual_seed(SEED + zlib.crc32(base.name.encode()))
-    rms = math.sqrt(update_sq / base.numel)
-    flips = {q.name: 0 for q in quantizers}
-    for block in row_blocks(base, elements=elements, device=device):
-        weights = block.float()
-        noise = torch.empty_like(weights).normal_(0.0, 1.0, generator=generator)
-        moved = torch.add(weights, noise, alpha=rms)
-        for quantizer in quantizers:
-            before, after = quantizer.encode(weights), quantizer.encode(moved)
-            flips[quantizer.name] += count_differing(before.codes, after.codes)
-    return {f"random_flips.{name}": float(count) for name, count in flips.items()}
+    return torch.empty(_POOL).normal_(0.0, 1.0, generator=torch.Generator().manual_seed(SEED))
+
+
+def update_square_sum(trained: Tensor, base: Tensor, *, elements: int, device: str) -> float:
+    """‖Δw‖² of one tensor, in a pass of its own."""
+    import torch
+
+    total: Any = 0.0
+    blocks = (row_blocks(tensor, elements=elements, device=device) for tensor in (trained, base))
+    for one, two in zip(*blocks, strict=True):
+        difference = (one.float() - two.float()).view(-1)
+        total = total + torch.dot(difference, difference).double()
+    return float(total)

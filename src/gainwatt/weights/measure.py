@@ -9,7 +9,7 @@ from typing import Any
 
 from gainwatt.errors import InputError
 from gainwatt.weights.channels import ChannelMaxima, channel_columns
-from gainwatt.weights.control import random_flips
+from gainwatt.weights.control import Noise, update_square_sum
 from gainwatt.weights.moments import Distribution, Histogram16, PowerSums32
 from gainwatt.weights.quantizers import SYMMETRIC, QuantError, Quantizer, quantizer
 from gainwatt.weights.select import Matrix
@@ -71,7 +71,7 @@ def measure(matrix: Matrix, base: Tensor | None, plan: Plan, *, label: str) -> M
     tensor = matrix.tensor
     shape = Histogram16(plan.outlier_multiplier) if _is_16bit(tensor) else PowerSums32(plan.outlier_multiplier)
     errors = {q.name: q.errors(tensor.numel) for q in made}
-    update = Update(followed) if base is not None else None
+    update = _update(tensor, base, followed, plan) if base is not None else None
     maxima = ChannelMaxima(tensor.shape[0])
     for block, before in _blocks(tensor, base, plan):
         shape.add(block)
@@ -86,10 +86,8 @@ def measure(matrix: Matrix, base: Tensor | None, plan: Plan, *, label: str) -> M
     found = {name: total.result() for name, total in errors.items()}
     row = _row(matrix, spread, maxima.values, found, plan, label)
     sums = _pool(spread, found)
-    if update is not None and base is not None:
+    if update is not None:
         changes = update.sums()
-        if plan.random_control:
-            changes |= random_flips(base, changes["update_sq"], followed, elements=plan.elements(), device=plan.device)
         row.update(update_columns(changes, [q.name for q in followed]))
         sums.update(changes)
     return Measured({column: row.get(column) for column in plan.columns()}, sums)
@@ -98,6 +96,15 @@ def measure(matrix: Matrix, base: Tensor | None, plan: Plan, *, label: str) -> M
 def _quantizers(plan: Plan) -> list[Quantizer]:
     """The symmetric proxy, whose columns are always there, and those of the plan."""
     return [quantizer(name, group_size=plan.group_size) for name in dict.fromkeys((SYMMETRIC, *plan.schemes))]
+
+
+def _update(tensor: Tensor, base: Tensor, followed: list[Quantizer], plan: Plan) -> Update:
+    if not plan.random_control:
+        return Update(followed)
+    update_sq = update_square_sum(tensor, base, elements=plan.elements(), device=plan.device)
+    if not math.isfinite(update_sq):
+        return Update(followed)  # the pass that follows names the tensor
+    return Update(followed, Noise(base.name, update_sq, base.numel, plan.device))
 
 
 def _is_16bit(tensor: Tensor) -> bool:

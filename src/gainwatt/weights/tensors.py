@@ -17,6 +17,10 @@ from typing import Any
 from gainwatt.errors import InputError
 
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_STORED_NAMES = TORCH_NAMES | {
+    "F64": "float64", "F8_E4M3": "float8_e4m3fn", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
 _BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _ALIGNMENT = 64  # elements: blocks begin where a block of NF4 begins
@@ -127,6 +131,30 @@ def row_blocks(tensor: Tensor, *, elements: int, device: str = "cpu") -> Iterato
             _read_into(handle, raw[: count * row_bytes], tensor)
             block = buffer[:count]
             yield block if device == "cpu" else block.to(device)
+
+
+def read_rows(tensor: Tensor, first: int = 0, count: int | None = None) -> Any:
+    """Rows first … first + count - 1 of a tensor of any shape and stored type (default: all of it), in main memory.
+
+    Raises InputError for a type that torch lacks and when the file ends early.
+    """
+    import torch
+
+    if tensor.dtype not in _STORED_NAMES:
+        raise InputError(
+            f"the tensor {tensor.name} in {tensor.path} has the type {tensor.dtype}, which is not read here",
+            f"types that are read: {', '.join(_STORED_NAMES)}",
+        )
+    dtype = getattr(torch, _STORED_NAMES[tensor.dtype])
+    rows = tensor.shape[0] if tensor.shape else 1
+    count = rows - first if count is None else min(count, rows - first)
+    found = torch.empty((count, *tensor.shape[1:]), dtype=dtype)
+    row_bytes = (tensor.end - tensor.begin) // max(rows, 1)
+    if found.numel():
+        with tensor.path.open("rb", buffering=0) as handle:
+            handle.seek(tensor.begin + first * row_bytes)
+            _read_into(handle, memoryview(found.view(-1).view(torch.uint8).numpy()).cast("B"), tensor)
+    return found if tensor.shape else found.view(())
 
 
 def _read_into(handle: Any, target: memoryview, tensor: Tensor) -> None:

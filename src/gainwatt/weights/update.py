@@ -6,14 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from gainwatt.weights.control import Noise
 from gainwatt.weights.quantizers import Encoded, Quantizer
 
 
 class Update:
-    """Sums over the blocks of a trained tensor and its base."""
+    """Sums over the blocks of a trained tensor and its base; with `noise`, also the codes that noise flips."""
 
-    def __init__(self, quantizers: list[Quantizer]) -> None:
+    def __init__(self, quantizers: list[Quantizer], noise: Noise | None = None) -> None:
         self._quantizers = quantizers
+        self._noise = noise
+        self._random_flips = {q.name: 0 for q in quantizers}
         self._numel = 0
         self._changed = 0
         self._update_sq: Any = 0.0
@@ -31,14 +34,17 @@ class Update:
         self._changed += count_differing(trained, base)
         self._update_sq = self._update_sq + torch.dot(difference, difference).double()
         self._base_sq = self._base_sq + torch.dot(flat, flat).double()
+        noisy = self._noise.added_to(base) if self._noise is not None else None
         for quantizer in self._quantizers:
             before = quantizer.encode(base)
+            if noisy is not None:
+                self._random_flips[quantizer.name] += count_differing(quantizer.encode(noisy).codes, before.codes)
             name = quantizer.name
             self._flips[name] += count_differing(encoded[name].codes, before.codes)
             self._step_sq[name] = self._step_sq[name] + quantizer.step_square_sum(before, flat.numel(), base.shape[1])
 
     def sums(self) -> dict[str, float]:
-        """Everything that adds up over tensors: `changed`, `update_sq`, `base_sq`, `flips.*`, `step_sq.*`."""
+        """What adds up over tensors: `changed`, `update_sq`, `base_sq`, `flips.*`, `step_sq.*`, `random_flips.*`."""
         found = {
             "numel": float(self._numel),
             "changed": float(self._changed),
@@ -48,6 +54,8 @@ class Update:
         for name in self._flips:
             found[f"flips.{name}"] = float(self._flips[name])
             found[f"step_sq.{name}"] = float(self._step_sq[name])
+            if self._noise is not None:
+                found[f"random_flips.{name}"] = float(self._random_flips[name])
         return found
 
 

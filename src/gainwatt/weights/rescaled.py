@@ -1,0 +1,100 @@
+"""Channel scales that a scheme folded into the layer before, found again so that weights can be compared.
+
+AWQ (Lin et al., https://arxiv.org/abs/2306.00978) multiplies the input channels of a matrix by scales and divides the
+layer before by them: the model computes the same, and the stored weights are other ones. Where the layer before is a
+norm, which is stored unquantized, the scales are its weights before over after, exactly. Where it is another quantized
+matrix, the scales of its rows, and of the columns that they feed, are fitted: least squares for each row or column, one
+number for as many weights as the matrix is wide or high.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gainwatt.weights.stored import StoredMatrix
+from gainwatt.weights.tensors import Tensor, read_rows, row_blocks, rows_per_block
+
+# Which norm feeds which matrices, in the decoder blocks of Llama, Qwen, Mistral and their like.
+_FED_BY = {
+    "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
+}
+_NOTICED = 0.01  # a norm that differs by less was rounded, not rescaled
+_FITTED = 0.05  # fits that all lie closer to 1 are noise of the quantization
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """`columns` [columns] and `rows` [rows]: by how much the stored weights are larger; None where not rescaled."""
+
+    columns: Any = None
+    rows: Any = None
+
+    def undo(self, values: Any, first: int) -> Any:
+        """Stored values or steps [rows, columns] of the block that begins at row `first`, on the scale before."""
+        found = values if self.columns is None else values / self.columns.to(values.device)
+        if self.rows is None:
+            return found
+        return found / self.rows[first : first + len(values)].to(values.device).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Ratio before over after of each norm's weights, by the norm's name; empty where nothing was rescaled."""
+
+    ratios: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def compare(cls, dense: dict[str, Tensor], stored: dict[str, Tensor]) -> Norms:
+        """From all tensors of the unquantized and of the quantized checkpoint."""
+        found = {}
+        for name, tensor in stored.items():
+            if name.endswith("norm.weight") and len(tensor.shape) == 1 and name in dense:
+                before, after = read_rows(dense[name]).float(), read_rows(tensor).float()
+                if before.shape == after.shape and bool((after != 0).all()):
+                    found[name.removesuffix(".weight")] = before / after
+        noticed = any(bool(((ratio - 1).abs() > _NOTICED).any()) for ratio in found.values())
+        return cls(found if noticed else {})
+
+    def rescaling(self, module: str, dense: Tensor, stored: StoredMatrix, elements: int) -> Rescaling:
+        """Of one matrix; reads it once where something must be fitted."""
+        if not self.ratios:
+            return Rescaling()
+        columns = self._exact(module)
+        if columns is not None and columns.numel() != stored.shape[1]:
+            columns = None
+        fits = _fit(dense, stored, columns, elements)
+        close = bool(((fits - 1).abs() < _FITTED).all())
+        if columns is None:
+            return Rescaling(columns=None if close else fits)
+        return Rescaling(columns=columns, rows=None if close else fits)
+
+    def _exact(self, module: str) -> Any | None:
+        for norm, fed in _FED_BY.items():
+            for name in fed:
+                if module.endswith(f".{name}"):
+                    return self.ratios.get(f"{module.removesuffix(name)}{norm}")
+        return None
+
+
+def _fit(dense: Tensor, stored: StoredMatrix, columns: Any | None, elements: int) -> Any:
+    """Least-squares factor of each row (where the columns' scales are known), else of each column, in float64."""
+    import torch
+
+    axis = 0 if columns is None else 1
+    products: list[Any] = []
+    squares: list[Any] = []
+    first, step = 0, rows_per_block(dense.shape, elements)
+    for block in row_blocks(dense, elements=elements):
+        expected = block.float() if columns is None else block.float() * columns
+        values = stored.block(first, step).values
+        products.append((values * expected).sum(axis).double())
+        squares.append(expected.square().sum(axis).double())
+        first += len(block)
+    if axis == 0:
+        product, square = torch.stack(products).sum(0), torch.stack(squares).sum(0)
+    else:
+        product, square = torch.cat(products), torch.cat(squares)
+    fits = product / square.clamp(min=1e-300)
+    return torch.where((square > 0) & (fits > 0), fits, torch.ones_like(fits)).float()
