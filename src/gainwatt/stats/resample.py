@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gainwatt.errors import InputError
+from gainwatt.stats.counts import resampled_sums
 from gainwatt.stats.intervals import Interval, two_sided_z
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def bootstrap_means(values: NDArray[Any], *, draws: int, seed: int | tuple[int, 
     - The draw of S seeds is stretched about its mean by √(S/(S−1)) (Rao & Wu, JASA 83 (1988) 231-241); without it
       three seeds would show only two thirds of their variance.
 
-    Items with the same values are drawn as one multinomial count, so the work does not grow with their number, and
-    cells with the same counts share their draws.
+    `values` are small integers. With one training seed, items of the same value are drawn as one multinomial count, so
+    that the work does not grow with their number; with several, cells share their resamples (`counts.resampled_sums`).
     """
     import numpy as np
 
@@ -62,10 +63,9 @@ def bootstrap_means(values: NDArray[Any], *, draws: int, seed: int | tuple[int, 
     if seeds == 1:
         patterns, counts = np.unique(with_extremes[0], return_counts=True)
         return _single(tuple(patterns.tolist()), tuple(counts.tolist()), draws, seed)
-    patterns, counts = np.unique(with_extremes, axis=1, return_counts=True)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(items + 2, counts / (items + 2), size=draws)
-    means = drawn @ patterns.T / (items + 2)  # draws × training seeds
+    # In float32 sums of small integers are exact, so that no order of summation changes a bit.
+    means = resampled_sums(with_extremes.T.astype(np.float32), draws=draws, seed=seed).astype(float) / (items + 2)
+    rng = np.random.default_rng((*(seed if isinstance(seed, tuple) else (seed,)), draws, seeds))
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
     weights = 1 / seeds + (weights - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
     return np.asarray((weights * means).sum(axis=1))
