@@ -71,7 +71,7 @@ def _name_of(record: Record) -> str | None:
 def duplicate_cell(study: Collected) -> Iterator[Problem]:
     """No cell has two records."""
     files = defaultdict(list)
-    for record in study.records:
+    for record in sorted(study.records, key=lambda record: study.place(record) not in study.expected):
         files[record["stage"], json.dumps(record["cell"], sort_keys=True)].append(record["file"])
     for (stage, cell), same in files.items():
         for file in same[1:]:

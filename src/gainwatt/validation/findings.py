@@ -81,10 +81,10 @@ def read_findings(path: Path) -> list[Finding]:
     try:
         with path.open(encoding="utf-8", newline="") as handle:
             reader = csv.DictReader(handle)
-            rows = list(reader)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecordError(f"cannot read the findings {path}: {error}", hint) from error
-    if tuple(reader.fieldnames or ()) != COLUMNS:
+    if columns != COLUMNS:
         raise RecordError(f"{path} does not have the columns {', '.join(COLUMNS)}", hint)
     found = []
     for row in rows:
