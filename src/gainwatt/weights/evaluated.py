@@ -58,7 +58,7 @@ class Side:
     def blocks(self, module: str, elements: int, device: str) -> Iterator[tuple[Any, StoredBlock]]:
         """Blocks of the unquantized matrix (fp32) and of what is stored for it, on its scale."""
         tensor, stored = self.dense[module], self.stored[module]
-        rescaling = self.norms.rescaling(module, tensor, stored, elements)
+        rescaling = self.norms.rescaling(module, self.dense, self.stored, elements)
         first, step = 0, rows_per_block(tensor.shape, elements)
         for block in row_blocks(tensor, elements=elements, device=device):
             yield block.float(), _to(stored.block(first, step), device, rescaling, first)

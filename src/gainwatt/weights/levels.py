@@ -17,6 +17,7 @@ BLOCK = 64
 _SCALE_BLOCK = 256  # block of the second quantization, fixed in bitsandbytes
 _ENTRIES = 1 << 16
 _HALF = _ENTRIES / 2
+_TABLES: dict[tuple[str, str], Any] = {}  # by quantizer and device; made once for all tensors
 
 
 class BlockLevels:
@@ -36,7 +37,6 @@ class BlockLevels:
         levels = functional.get_4bit_type(name.removeprefix("bnb-"), device="cpu").float()
         self._levels = levels.sort().values.unique()  # FP4 has a zero of either sign
         self._midpoints = (self._levels[:-1] + self._levels[1:]) / 2
-        self._tables: dict[str, Any] = {}
 
     def levels(self) -> Any:
         """The levels, ascending, fp32."""
@@ -73,15 +73,16 @@ class BlockLevels:
         """Level of each interval, not a number where a midpoint lies in it or beside it; one entry more at each end."""
         import torch
 
-        if str(device) not in self._tables:
+        key = (self.name, str(device))
+        if key not in _TABLES:
             places = torch.arange(_ENTRIES + 2, dtype=torch.float64)
             centres = (places / _HALF - 1).float()
             table = self._levels[torch.bucketize(centres, self._midpoints)]
             for midpoint in self._midpoints.double():
                 near = (places / _HALF - 1 - midpoint).abs() <= 2 / _HALF
                 table[near] = torch.nan
-            self._tables[str(device)] = table.to(device)
-        return self._tables[str(device)]
+            _TABLES[key] = table.to(device)
+        return _TABLES[key]
 
     def errors(self, numel: int) -> LevelErrors:
         """A new sum of errors, for a tensor of `numel` weights: 16 bytes for each block of 64."""

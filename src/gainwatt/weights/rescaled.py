@@ -3,8 +3,8 @@
 AWQ (Lin et al., https://arxiv.org/abs/2306.00978) multiplies the input channels of a matrix by scales and divides the
 layer before by them: the model computes the same, and the stored weights are other ones. Where the layer before is a
 norm, which is stored unquantized, the scales are its weights before over after, exactly. Where it is another quantized
-matrix, the scales of its rows, and of the columns that they feed, are fitted: least squares for each row or column, one
-number for as many weights as the matrix is wide or high.
+matrix, they are fitted on its rows by least squares: one number for as many weights as the matrix is wide, and a row's
+own quantization does not depend on its scale. Names that are not known here are fitted column by column.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _FED_BY = {
     "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
 }
+# Which matrix's rows feed which one's columns.
+_FED_BY_ROWS = {"self_attn.o_proj": "self_attn.v_proj", "mlp.down_proj": "mlp.up_proj"}
 _NOTICED = 0.01  # a norm that differs by less was rounded, not rescaled
 _FITTED = 0.05  # fits that all lie closer to 1 are noise of the quantization
 
@@ -57,14 +59,22 @@ class Norms:
         noticed = any(bool(((ratio - 1).abs() > _NOTICED).any()) for ratio in found.values())
         return cls(found if noticed else {})
 
-    def rescaling(self, module: str, dense: Tensor, stored: StoredMatrix, elements: int) -> Rescaling:
+    def rescaling(
+        self, module: str, dense: dict[str, Tensor], stored: dict[str, StoredMatrix], elements: int
+    ) -> Rescaling:
         """Of one matrix; reads it once where something must be fitted."""
         if not self.ratios:
             return Rescaling()
+        for name, feeder in _FED_BY_ROWS.items():
+            before = f"{module.removesuffix(name)}{feeder}"
+            if module.endswith(f".{name}") and before in stored and before in dense:
+                rows = self.rescaling(before, dense, stored, elements).rows
+                # A layer that shares its heads has fewer rows than the next one has columns, and is not rescaled.
+                return Rescaling(columns=1 / rows if rows is not None and len(rows) == stored[module].shape[1] else None)
         columns = self._exact(module)
-        if columns is not None and columns.numel() != stored.shape[1]:
+        if columns is not None and columns.numel() != stored[module].shape[1]:
             columns = None
-        fits = _fit(dense, stored, columns, elements)
+        fits = _fit(dense[module], stored[module], columns, elements)
         close = bool(((fits - 1).abs() < _FITTED).all())
         if columns is None:
             return Rescaling(columns=None if close else fits)

@@ -135,4 +135,4 @@ class Plain:
             return StoredBlock(codes, values, scales)
         bits = codes.view(torch.uint8)
         exponents = ((bits >> _FP8_MANTISSA_BITS) & 15).int().clamp_(min=1) - _FP8_BIAS - _FP8_MANTISSA_BITS
-        return StoredBlock(bits, values, torch.ldexp(scales, exponents))
+        return StoredBlock(bits, values, torch.ldexp(scales.expand_as(values), exponents))
