@@ -9,30 +9,30 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gainwatt import cli
+from gainwatt import cli, hub
 from gainwatt.atomic import atomic_folder
 from gainwatt.checkpoint import write_manifest
 from gainwatt.errors import InputError
 from gainwatt.job import Job
 from gainwatt.study import BASE, DENSE, Study, hub_id, is_hub
 
-# What a checkpoint needs; pickled weights and other frameworks' copies stay away.
-_HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "LICENSE*"]
-
 
 def download(study: Study, folder: Path) -> None:
     """Download the pinned revision of a hub model into `folder`, whole or not at all."""
+    unreachable = hub.go_offline_if_unreachable()
     from huggingface_hub import snapshot_download
 
     name = hub_id(study.model.source)
     with atomic_folder(folder) as temporary:
         try:
-            snapshot_download(name, revision=study.model.revision, local_dir=temporary, allow_patterns=_HUB_PATTERNS)
+            snapshot_download(
+                name, revision=study.model.revision, local_dir=temporary, allow_patterns=[*hub.MODEL_FILES]
+            )
         except Exception as error:
+            why = unreachable or f"{type(error).__name__}: {error}"
             raise InputError(
-                f"cannot download {name} at revision {study.model.revision}: {type(error).__name__}: {error}",
-                "on a machine without internet run `make fetch` on one that has it, or copy the files "
-                f"({', '.join(_HUB_PATTERNS)}) into a folder and set model.source to it",
+                f"cannot download {name} at revision {study.model.revision}: {why}",
+                hub.model_hint(name, study.model.revision, study.study),
             ) from error
         shutil.rmtree(temporary / ".cache", ignore_errors=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from gainwatt import cli
+from gainwatt import cli, hub
 from gainwatt.errors import InputError
 from gainwatt.gsm8k import data as gsm8k_data
 from gainwatt.gsm8k.score import gold_answer
@@ -47,16 +47,17 @@ def embedded_rows(study: Study) -> dict[str, list[dict[str, str]]]:
 
 def hub_rows(study: Study) -> dict[str, list[dict[str, str]]]:
     """Train and test items of a hub data set at its pinned revision."""
+    unreachable = hub.go_offline_if_unreachable()
     import datasets
 
     name = hub_id(study.data.source)
     try:
         loaded = datasets.load_dataset(name, study.data.config, revision=study.data.revision)
     except Exception as error:  # the hub client raises many kinds
+        why = unreachable or f"{type(error).__name__}: {error}"
         raise InputError(
-            f"cannot read the data set {name} at revision {study.data.revision}: {type(error).__name__}: {error}",
-            "on a machine without internet run `make fetch` on one that has it and copy its HF_HOME folder here, or "
-            "put train.jsonl and test.jsonl (lines with question and answer) into a folder and set data.source to it",
+            f"cannot read the data set {name} at revision {study.data.revision}: {why}",
+            hub.data_hint(name, study.data.revision, study.study),
         ) from error
     return {
         split: [{"question": row["question"], "answer": row["answer"]} for row in loaded[split]]

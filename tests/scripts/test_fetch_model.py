@@ -36,7 +36,8 @@ def test_the_hub_offline_names_the_files_needed(tmp_path):
     done, results = fetch(tmp_path, source="hub:no-such-org/no-such-model", revision="0" * 40)
     assert done.returncode == 2
     assert "cannot download no-such-org/no-such-model at revision 000" in done.stderr
-    assert "*.safetensors, *.json" in done.stderr
+    assert "hf download no-such-org/no-such-model --revision 000" in done.stderr
+    assert "--include '*.safetensors'" in done.stderr
     assert "make fetch" in done.stderr
     assert not list(results.rglob("manifest.json"))
     assert not list(results.rglob("*.tmp"))

@@ -71,7 +71,7 @@ def test_a_test_question_in_train_is_refused(tmp_path, folder):
     done = run_script("prepare_data", "--study", write_study(tmp_path, content))
     assert done.returncode == 2
     assert "1 test question(s) also stand in train" in done.stderr
-    assert not (tmp_path / "results" / "tiny" / "records").exists()
+    assert not list((tmp_path / "results" / "tiny").rglob("records/*/*"))
 
 
 def test_a_broken_line_is_named(tmp_path, folder):
@@ -87,7 +87,8 @@ def test_the_hub_offline_names_the_files_needed(tmp_path):
     done, _ = prepare(tmp_path, source="hub:no-such-org/no-such-set", revision="0" * 40)
     assert done.returncode == 2
     assert "cannot read the data set no-such-org/no-such-set at revision 000" in done.stderr
-    assert "train.jsonl and test.jsonl" in done.stderr
+    assert "results/tiny/data/train.jsonl" in done.stderr
+    assert "Any train.jsonl and test.jsonl" in done.stderr
     assert "make fetch" in done.stderr
     assert not done.stderr.rstrip().splitlines()[-1].startswith("Traceback")
 
