@@ -27,6 +27,29 @@ class Unreadable:
     hint: str
 
 
+def read_folder(results: Path) -> tuple[list[Record], list[Unreadable]]:
+    """Every record under `<results>/records`, sorted by path, and the files there that cannot be trusted."""
+    records: list[Record] = []
+    unreadable: list[Unreadable] = []
+    for path in sorted((results / "records").rglob("*.json")):
+        if path.name.startswith("."):
+            continue  # the temporary file of a job that is writing just now
+        file = path.relative_to(results).as_posix()
+        try:
+            record = read_record(path)
+        except RecordError as error:
+            unreadable.append(Unreadable(file, error.what, error.hint))
+            continue
+        wrong = misshapen(record)
+        if wrong is not None:
+            hint = "remove it and run the rule that makes it again"
+            unreadable.append(Unreadable(file, f"the record {path} is damaged: {wrong}", hint))
+            continue
+        record["path"], record["file"], record["place"] = str(path), file, (path.parent.name, path.stem)
+        records.append(record)
+    return records, unreadable
+
+
 @dataclass
 class Collected:
     """The records of one study. `records` are those of schema and study; each knows its `path`, `file` and `place`."""
@@ -43,24 +66,10 @@ class Collected:
     @classmethod
     def read(cls, study: Study, layout: Layout) -> Collected:
         """Read every `*.json` under `<results>/records`. A file that cannot be trusted becomes `unreadable`."""
-        found = cls(study, layout)
-        for path in sorted((layout.results / "records").rglob("*.json")):
-            if path.name.startswith("."):
-                continue  # the temporary file of a job that is writing just now
-            file = found.relative(path)
-            try:
-                record = read_record(path)
-            except RecordError as error:
-                found.unreadable.append(Unreadable(file, error.what, error.hint))
-                continue
-            wrong = misshapen(record)
-            if wrong is not None:
-                hint = "remove it and run the rule that makes it again"
-                found.unreadable.append(Unreadable(file, f"the record {path} is damaged: {wrong}", hint))
-                continue
-            record["path"], record["file"], record["place"] = str(path), file, (path.parent.name, path.stem)
-            (found.records if record["study"] == study.study else found.foreign).append(record)
-        return found
+        records, unreadable = read_folder(layout.results)
+        own = [record for record in records if record["study"] == study.study]
+        foreign = [record for record in records if record["study"] != study.study]
+        return cls(study, layout, own, unreadable, foreign)
 
     def relative(self, path: Path) -> str:
         """The path as findings show it: from the study's results folder on."""
