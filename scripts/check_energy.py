@@ -5,7 +5,7 @@ through RAPL, AMD, Apple and Jetson through Zeus where it is installed), and the
 
   1. times every reading, and sees how often its value changes;
   2. measures idle power, then an idle window, then a busy one, each by energy counter and by integrated power;
-  3. reports the sampler's own share of a CPU core;
+  3. reports the sampler's own share of a CPU core, idle and beside the load;
   4. gives a verdict in plain words, with the command that repairs what is wrong.
 
 It needs no special rights and changes nothing on the machine. It takes about half a minute. Without any meter it still
@@ -52,7 +52,14 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--sample-hz", type=float, default=10.0, metavar="HZ", help="samples of power per second (default: 10)")
+    add(
+        "--sample-hz",
+        type=float,
+        default=10.0,
+        metavar="HZ",
+        help="samples of power per second, at least: a driver that keeps a faster record of its own is read through it "
+        "(default: 10)",
+    )
     add("--idle-s", type=float, default=8.0, metavar="S", help="length of the idle window in seconds (default: 8)")
     add("--busy-s", type=float, default=8.0, metavar="S", help="length of the busy window in seconds (default: 8)")
     add("--idle-power-s", type=float, default=3.0, metavar="S", help="idle power before and after (default: 3)")
@@ -82,7 +89,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     sources.close()
     meter = EnergyMeter(args.sample_hz, args.idle_power_s, rapl=not args.no_rapl)
     # Without a device the reasons are all that is wanted, and they need no waiting.
-    run_windows(meter, args.idle_s if sources.devices else 0.0, args.busy_s, load)
+    shares = run_windows(meter, args.idle_s if sources.devices else 0.0, args.busy_s, load)
     summary = meter.summary()
     windows = windows_table(meter)
     record: dict[str, Any] = {
@@ -91,10 +98,11 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         "stage": "check_energy",
         "status": "ok" if sources.devices else "unavailable",
         "verdict": headline(summary),
-        "findings": [asdict(item) for item in findings(summary, hints, windows, persistence)],
+        "findings": [asdict(item) for item in findings(summary, hints, windows, persistence, shares)],
         "busy_load": load_name,
         "call_costs": costs,
         "windows": windows,
+        "sampler_cpu_share": shares,
         "energy": summary,
         "phases": meter.phases(),
     }
@@ -141,9 +149,7 @@ def _print(record: dict[str, Any]) -> None:
         print("\nwindow  device        s   counter J  integral J    apart        W  method")
         for row in record["windows"]:
             print(_window_line(row))
-        sampling = energy["sampling"]
-        share = _cell(sampling["sampler_cpu_share"], "{:.4%} of a core")
-        print(f"\nsampler: {_cell(sampling['effective_hz'], '{:.2f} Hz')}, {sampling['gaps']} gaps, {share}")
+        _print_sampling(energy, record["sampler_cpu_share"])
         print(f"load of the busy window: {record['busy_load']}")
     print(f"\nverdict: {record['verdict']}")
     for item in record["findings"]:
@@ -152,6 +158,17 @@ def _print(record: dict[str, Any]) -> None:
             print(f"    to do: {item['fix']}")
     for kind, path in record["files"].items():
         print(f"{kind}: {path}")
+
+
+def _print_sampling(energy: dict[str, Any], shares: dict[str, float | None]) -> None:
+    sampling = energy["sampling"]
+    sources = sorted({device["power_source"] for device in energy["devices"] if device["power_source"]})
+    rate = _cell(sampling["effective_hz"], "{:.2f} samples a second")
+    rounds = _cell(sampling.get("round_s"), "a round every {:.2f} s")
+    print(f"\npower: {' and '.join(sources) or 'no reading'}, {rate}, {sampling.get('gaps', 0)} gaps, {rounds}")
+    parts = [f"{name} {_cell(share, '{:.4%}')}" for name, share in shares.items()]
+    whole = _cell(sampling.get("sampler_cpu_share"), "{:.4%}")
+    print(f"sampler's share of a CPU core: {', '.join([*parts, f'over all {whole}'])}")
 
 
 def _cost_line(cost: dict[str, Any]) -> str:

@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--zeus-rounds", type=int, default=2, metavar="N", help="zeus: idle and busy windows (default: 2 of each)")
     add("--overhead-s", type=float, default=4.5, metavar="S", help="overhead: length of one loop (default: 4.5)")
     add("--pairs", type=int, default=4, metavar="N", help="overhead: loops with and without, each (default: 4, even)")
+    add("--share-s", type=float, default=20.0, metavar="S", help="overhead: time for the CPU share (default: 20)")
     add("--repeat-s", type=float, default=60.0, metavar="S", help="repeat: length of one run (default: 60)")
     add("--repeats", type=int, default=3, metavar="N", help="repeat: number of runs (default: 3)")
     add(
@@ -79,7 +80,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     steps: dict[str, Callable[[], dict[str, Any]]] = {
         "windows": lambda: parts.windows(load, args.window_s, args.sample_hz, args.out),
         "zeus": lambda: parts.zeus(load, args.zeus_s, args.zeus_rounds, args.sample_hz),
-        "overhead": lambda: parts.overhead(args.overhead_s, args.pairs, args.sample_hz),
+        "overhead": lambda: parts.overhead(args.overhead_s, args.pairs, args.share_s, args.sample_hz),
         "repeat": lambda: parts.repeat(
             load, args.repeat_s, args.repeats, args.sample_hz, args.out, started + args.budget_s
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,10 @@ def zeus(load: MatrixLoad, seconds: float, rounds: int, hz: float) -> dict[str, 
     return {"rows": rows, "verdict": [f"{word} 1 %: largest difference {max(gaps):.3%}, over all windows {total:+.3%}"]}
 
 
-def overhead(seconds: float, pairs: int, hz: float) -> dict[str, Any]:
-    """A launch-bound loop with and without a running sampler, A B B A; CPU share of the sampler while it ran."""
+def overhead(seconds: float, pairs: int, share_s: float, hz: float) -> dict[str, Any]:
+    """A launch-bound loop with and without a running sampler, A B B A; CPU share of the sampler alone and beside it."""
     loop = DecodeLoop()
     rates: dict[str, list[float]] = {"without": [], "with": []}
-    shares = []
     for arm in abba(["without", "with"], pairs):
         if arm == "without":
             rates[arm].append(loop.run(seconds))
@@ -82,26 +82,30 @@ def overhead(seconds: float, pairs: int, hz: float) -> dict[str, Any]:
         meter.start()
         rates[arm].append(loop.run(seconds))
         meter.stop()
-        shares.append(meter.summary()["sampling"]["sampler_cpu_share"])
     arms = {arm: spread(values) for arm, values in rates.items()}
     differences = [b / a - 1 for a, b in zip(rates["without"], rates["with"], strict=True)]
-    slow = spread(differences)
-    share = spread([value for value in shares if value is not None])
+    beside, alone = _sampler_share(loop.run, share_s, hz), _sampler_share(time.sleep, share_s, hz)
     rows = [
         {"arm": arm, "n": found.n, "steps_per_s": found.mean, "cv": found.cv, "low": found.low, "high": found.high}
         for arm, found in arms.items()
     ]
-    verdict = [_slowdown(slow), _share(share, hz), f"sampler alone, nothing else running: {_idle_share(hz)}"]
-    return {"rows": rows, "verdict": verdict, "relative_rates": differences, "sampler_cpu_share": shares}
+    verdict = [
+        _slowdown(spread(differences)),
+        _share("beside the loop", beside, share_s),
+        _share("alone", alone, share_s),
+    ]
+    shares = {"beside": beside, "alone": alone}
+    return {"rows": rows, "verdict": verdict, "relative_rates": differences, "sampler_cpu_shares": shares}
 
 
-def _idle_share(hz: float) -> str:
+def _sampler_share(work: Callable[[float], Any], seconds: float, hz: float) -> float | None:
+    """CPU time of the sampling thread over the time in which it ran, while `work` runs for `seconds`."""
     meter = EnergyMeter(sample_hz=hz, idle_s=0.0, rapl=False)
     meter.start()
-    time.sleep(8.0)
+    work(seconds)
     meter.stop()
-    share = meter.summary()["sampling"]["sampler_cpu_share"]
-    return "not measured" if share is None else f"{share:.4%} of a core"
+    share: float | None = meter.summary()["sampling"].get("sampler_cpu_share")
+    return share
 
 
 def _slowdown(slow: Spread) -> str:
@@ -112,11 +116,11 @@ def _slowdown(slow: Spread) -> str:
     return f"{word}: rate with the sampler {slow.mean:+.3%} (95 % interval {slow.low:+.3%} to {slow.high:+.3%})"
 
 
-def _share(share: Spread, hz: float) -> str:
-    if share.mean is None:
-        return "the sampler's CPU time was not measured"
-    word = "below" if share.mean < CORE_SHARE else "NOT below"
-    return f"sampler at {hz:g} Hz beside the loop: {share.mean:.4%} of a core, {word} 0.1 %"
+def _share(where: str, share: float | None, seconds: float) -> str:
+    if share is None:
+        return f"the sampler's CPU time {where} was not measured"
+    word = "below" if share < CORE_SHARE else "NOT below"
+    return f"sampler {where}, {seconds:g} s: {share:.4%} of a core, {word} 0.1 %"
 
 
 def repeat(load: MatrixLoad, seconds: float, repeats: int, hz: float, out: Path, deadline: float) -> dict[str, Any]:

@@ -39,6 +39,9 @@ class VirtualLoop:
         self.running = True
         self.cpu_s = 0.0
 
+    def set_period(self, period_s: float) -> None:
+        self.period_s = period_s
+
     def stop(self) -> bool:
         self.running = False
         return True
@@ -56,7 +59,7 @@ class VirtualRuntime:
         return float(self.library.fake_nvml_now())
 
     def wall(self) -> float:
-        return 1.7e9 + self.now()
+        return float(self.library.fake_nvml_wall())
 
     def sleep(self, seconds: float) -> None:
         target = self.now() + seconds
@@ -80,8 +83,9 @@ class VirtualRuntime:
 class FakeGpus:
     """What a test holds: the virtual clock, a meter factory, and the truth."""
 
-    def __init__(self, library: ctypes.CDLL, curves: list[list[tuple[float, float]]]) -> None:
+    def __init__(self, library: ctypes.CDLL, curves: list[list[tuple[float, float]]], record: bool) -> None:
         self.library = library
+        self.record = record
         self.curves = curves
         self.runtime = VirtualRuntime(library)
 
@@ -113,11 +117,18 @@ def true_energy(curve: list[tuple[float, float]], start_s: float, end_s: float) 
     return math.fsum(0.5 * (watts(a) + watts(b)) * (b - a) for a, b in parts)
 
 
-@pytest.fixture
-def fake_gpus(fake_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeGpus]:
-    """Call with one curve per device, and statements per device, to put scripted GPUs behind pynvml."""
+@pytest.fixture(params=["record", "polled"])
+def fake_gpus(
+    fake_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., FakeGpus]:
+    """Call with one curve per device, and statements per device, to put scripted GPUs behind pynvml.
+
+    Every test that uses it runs twice: with a driver that keeps a record of power, and with one that must be polled.
+    """
+    record = request.param == "record"
     library = ctypes.CDLL(str(fake_library))
     library.fake_nvml_now.restype = ctypes.c_double
+    library.fake_nvml_wall.restype = ctypes.c_double
     library.fake_nvml_calls.restype = ctypes.c_long
     # The real loading code of the bindings runs, and only the name that it asks for leads elsewhere.
     monkeypatch.setattr(pynvml, "CDLL", lambda name: library)
@@ -133,13 +144,14 @@ def fake_gpus(fake_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         lines = ["clock virtual", *(head or [])]
         for number, curve in enumerate(curves):
             lines.append(f"device {(UUID_A, UUID_B)[number]} {names[number]}")
-            lines += ["cost counter 0.0025", "cost power 0.000002"]
+            lines += ["cost counter 0.0025", "cost power 0.000002", "cost record 0.0005"]
+            lines += [] if record else ["unsupported record"]
             lines += [f"point {t!r} {w!r}" for t, w in curve]
             lines += (statements or [[]] * len(curves))[number]
         script = tmp_path / "script.txt"
         script.write_text("\n".join(lines) + "\n", encoding="ascii")
         library.fake_nvml_load(str(script).encode())
-        return FakeGpus(library, list(curves))
+        return FakeGpus(library, list(curves), record)
 
     return install
 

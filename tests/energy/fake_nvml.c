@@ -4,14 +4,16 @@
    Times are seconds since the script was loaded. With "clock virtual" the time moves only through fake_nvml_advance()
    and the cost of calls; with "clock real" it is the monotonic clock. Statements after "device" describe that device.
 
-     clock virtual|real        driver VERSION        init_error CODE
+     clock virtual|real        driver VERSION        init_error CODE        wall_step T SECONDS (the wall clock is set)
      device UUID NAME          point T WATT (piecewise linear, sorted; held beyond both ends)
      counter_tick S            power_tick S (0: follows the curve exactly)
      counter_offset J          counter_reset T            counter_stick T
-     cost power|counter|slow S
-     fail power|counter|slow FIRST LAST CODE   (numbers of calls from 1; LAST 0: for ever)
-     fail_at power|counter|slow T0 T1 CODE
-     unsupported counter|instant|power|slow|limit
+     cost power|counter|slow|record S
+     fail power|counter|slow|record FIRST LAST CODE   (numbers of calls from 1; LAST 0: for ever)
+     fail_at power|counter|slow|record|all T0 T1 CODE
+     unsupported counter|instant|power|slow|limit|record
+     record SPACING COUNT TYPE (nvmlValueType_t)      record_stick T (no sample after T)
+     record_hole T0 T1 (no sample between them)       record_stamps sampled|asked (which wall clock stamps them)
      limit T WATT              default_limit WATT         temperature T CELSIUS
      throttle T0 T1 BITS       process PID BYTES          mig UUID          persistence 0|1                       */
 
@@ -25,8 +27,8 @@
 #define MAX_DEVICES 8
 #define MAX_POINTS 8192
 #define MAX_ROWS 64
-enum { POWER, COUNTER, SLOW, KINDS };
-enum { NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, INVALID = 2, UNINITIALIZED = 1 };
+enum { POWER, COUNTER, SLOW, RECORD, KINDS };
+enum { NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, INVALID = 2, UNINITIALIZED = 1, FUNCTION_NOT_FOUND = 13 };
 
 typedef struct { int kind; double first, last; int code, by_time; } Failure;
 typedef struct { double t0, t1, value; } Row;
@@ -38,7 +40,9 @@ typedef struct {
   double counter_tick, power_tick, offset, reset_at, stick_at, cost[KINDS];
   long calls[KINDS];
   Failure failures[MAX_ROWS]; int failure_count;
-  int no_counter, no_instant, no_power, no_slow, no_limit;
+  int no_counter, no_instant, no_power, no_slow, no_limit, no_record;
+  double spacing, stick_record; int ring, value_type, stamps_when_asked;
+  Row holes[MAX_ROWS]; int hole_count;
   Row limits[MAX_ROWS], temperatures[MAX_ROWS], throttles[MAX_ROWS];
   int limit_count, temperature_count, throttle_count;
   double default_limit;
@@ -48,7 +52,9 @@ typedef struct {
 
 static Device devices[MAX_DEVICES];
 static int device_count, real_clock, initialized, init_error, loaded;
-static double virtual_now, started;
+static double virtual_now, started, wall_start;
+static Row wall_steps[MAX_ROWS];
+static int wall_step_count;
 static char driver[80] = "1.0-fake";
 
 static double monotonic(void) {
@@ -58,10 +64,16 @@ static double monotonic(void) {
 }
 
 double fake_nvml_now(void) { return real_clock ? monotonic() - started : virtual_now; }
+static double wall_at(double t, double asked) {
+  double wall = wall_start + t;
+  for (int i = 0; i < wall_step_count; i++) if (wall_steps[i].t0 <= asked) wall += wall_steps[i].value;
+  return wall;
+}
+double fake_nvml_wall(void) { return wall_at(fake_nvml_now(), fake_nvml_now()); }
 void fake_nvml_advance(double seconds) { virtual_now += seconds; }
 long fake_nvml_calls(int device, int kind) { return devices[device].calls[kind]; }
 
-static int kind_of(const char *word) { return !strcmp(word, "power") ? POWER : !strcmp(word, "counter") ? COUNTER : SLOW; }
+static int kind_of(const char *word) { return !strcmp(word, "power") ? POWER : !strcmp(word, "counter") ? COUNTER : !strcmp(word, "record") ? RECORD : !strcmp(word, "all") ? KINDS : SLOW; }
 
 static void device_statement(Device *d, const char *word, const char *rest) {
   char a[96] = ""; double x = 0, y = 0, z = 0; int code = 0;
@@ -74,6 +86,10 @@ static void device_statement(Device *d, const char *word, const char *rest) {
   else if (!strcmp(word, "counter_offset")) d->offset = atof(rest);
   else if (!strcmp(word, "counter_reset")) d->reset_at = atof(rest);
   else if (!strcmp(word, "counter_stick")) d->stick_at = atof(rest);
+  else if (!strcmp(word, "record") && sscanf(rest, "%lf %d %d", &d->spacing, &d->ring, &d->value_type) == 3) return;
+  else if (!strcmp(word, "record_stick")) d->stick_record = atof(rest);
+  else if (!strcmp(word, "record_hole") && sscanf(rest, "%lf %lf", &x, &y) == 2) d->holes[d->hole_count++] = (Row){x, y, 0};
+  else if (!strcmp(word, "record_stamps")) d->stamps_when_asked = !strcmp(rest, "asked");
   else if (!strcmp(word, "default_limit")) d->default_limit = atof(rest);
   else if (!strcmp(word, "persistence")) d->persistence = atoi(rest);
   else if (!strcmp(word, "cost") && sscanf(rest, "%95s %lf", a, &x) == 2) d->cost[kind_of(a)] = x;
@@ -90,6 +106,7 @@ static void device_statement(Device *d, const char *word, const char *rest) {
   else if (!strcmp(word, "unsupported") && sscanf(rest, "%95s", a) == 1) {
     d->no_counter |= !strcmp(a, "counter"); d->no_instant |= !strcmp(a, "instant"); d->no_power |= !strcmp(a, "power");
     d->no_slow |= !strcmp(a, "slow"); d->no_limit |= !strcmp(a, "limit");
+    d->no_record |= !strcmp(a, "record");
   } else { fprintf(stderr, "fake_nvml: cannot read '%s %s'\n", word, rest); abort(); }
 }
 
@@ -98,7 +115,7 @@ void fake_nvml_load(const char *path) {
   char line[512], word[64];
   if (!file) { fprintf(stderr, "fake_nvml: cannot open %s\n", path); abort(); }
   memset(devices, 0, sizeof devices);
-  device_count = real_clock = init_error = 0; virtual_now = 0.0; loaded = 1;
+  device_count = real_clock = init_error = wall_step_count = 0; virtual_now = 0.0; loaded = 1;
   while (fgets(line, sizeof line, file)) {
     int used = 0;
     line[strcspn(line, "\n")] = 0;
@@ -107,16 +124,23 @@ void fake_nvml_load(const char *path) {
     if (!strcmp(word, "clock")) real_clock = !strcmp(rest, "real");
     else if (!strcmp(word, "driver")) snprintf(driver, sizeof driver, "%s", rest);
     else if (!strcmp(word, "init_error")) init_error = atoi(rest);
-    else if (!strcmp(word, "device")) {
+    else if (!strcmp(word, "wall_step")) {
+      Row *row = &wall_steps[wall_step_count++];
+      sscanf(rest, "%lf %lf", &row->t0, &row->value);
+    } else if (!strcmp(word, "device")) {
       Device *d = &devices[device_count++];
       int skip = 0;
       sscanf(rest, "%95s %n", d->uuid, &skip);
       snprintf(d->name, sizeof d->name, "%s", rest + skip);
-      d->counter_tick = 0.1; d->default_limit = 700; d->reset_at = d->stick_at = INFINITY; d->persistence = 1;
+      d->counter_tick = 0.1; d->default_limit = 700; d->reset_at = d->stick_at = d->stick_record = INFINITY; d->persistence = 1;
+      d->spacing = 0.02; d->ring = 119; d->value_type = 1;
     } else device_statement(&devices[device_count - 1], word, rest);
   }
   fclose(file);
+  struct timespec wall;
+  clock_gettime(CLOCK_REALTIME, &wall);
   started = monotonic();
+  wall_start = real_clock ? (double)wall.tv_sec + 1e-9 * (double)wall.tv_nsec : 1.7e9;
 }
 
 static double energy_at(const Device *d, double t) {
@@ -147,7 +171,7 @@ static int enter(Device *d, int kind) {
   for (int i = 0; i < d->failure_count; i++) {
     Failure *f = &d->failures[i];
     double at = f->by_time ? fake_nvml_now() : (double)call;
-    if (f->kind == kind && at >= f->first && (f->last == 0 || at <= f->last)) return f->code;
+    if ((f->kind == kind || f->kind == KINDS) && at >= f->first && (f->last == 0 || at <= f->last)) return f->code;
   }
   return 0;
 }
@@ -200,6 +224,46 @@ int nvmlDeviceGetPowerUsage(Device *d, unsigned *milliwatts) {
   if (d->no_power) return NOT_SUPPORTED;
   *milliwatts = (unsigned)floor(1e3 * power_at(d, fake_nvml_now()) + 0.5);
   return 0;
+}
+
+typedef struct { uint64_t stamp; union { double d; uint32_t u; uint64_t ull; int64_t ll; int32_t i; uint16_t us; } value; } Sample;
+
+static Sample sample_of(const Device *d, double t, double asked) {
+  Sample sample;
+  double milliwatts = floor(1e3 * power_at(d, t) + 0.5);
+  memset(&sample, 0xa5, sizeof sample); /* what a short value leaves of the union holds anything */
+  sample.stamp = (uint64_t)floor(1e6 * wall_at(t, d->stamps_when_asked ? asked : t) + 0.5);
+  switch (d->value_type) {
+    case 0: sample.value.d = milliwatts; break;
+    case 1: sample.value.u = (uint32_t)milliwatts; break;
+    case 4: sample.value.ll = (int64_t)milliwatts; break;
+    case 5: sample.value.i = (int32_t)milliwatts; break;
+    case 6: sample.value.us = (uint16_t)milliwatts; break;
+    default: sample.value.ull = (uint64_t)milliwatts;
+  }
+  return sample;
+}
+
+int nvmlDeviceGetSamples(Device *d, int type, unsigned long long after, unsigned *value_type, unsigned *count, Sample *out) {
+  int code = enter(d, RECORD);
+  unsigned room = *count, found = 0;
+  double now = fake_nvml_now();
+  if (code) return code;
+  if (d->no_record || d->no_power || type != 0) return NOT_SUPPORTED;
+  *value_type = (unsigned)d->value_type;
+  if (!out) { *count = (unsigned)d->ring; return 0; }
+  long last = (long)floor(fmin(now, d->stick_record) / d->spacing + 1e-9);
+  for (long k = last - d->ring + 1; k <= last; k++) {
+    double t = (double)k * d->spacing;
+    int hidden = 0;
+    for (int i = 0; i < d->hole_count; i++) hidden |= d->holes[i].t0 <= t && t < d->holes[i].t1;
+    Sample sample = sample_of(d, t, now);
+    if (hidden || sample.stamp <= after) continue;
+    if (found == room) return INSUFFICIENT_SIZE;
+    out[found++] = sample;
+  }
+  *count = found;
+  return found ? 0 : NOT_FOUND;
 }
 
 typedef struct { uint32_t field, scope; int64_t timestamp, latency; uint32_t type, code; uint64_t value; } FieldValue;

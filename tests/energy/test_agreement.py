@@ -63,7 +63,6 @@ def agreement(monkeypatch: pytest.MonkeyPatch, fake_gpus: Callable[..., FakeGpus
     monkeypatch.setattr(workloads, "machine", lambda: {"gpu": "Fake", "driver": "1", "torch": "none"})
     monkeypatch.setattr(parts, "DecodeLoop", Loop)
     monkeypatch.setattr(parts, "EnergyMeter", lambda **options: EnergyMeter(**{**options, "idle_s": 0.0}))
-    monkeypatch.setattr(parts, "_idle_share", lambda hz: "not measured")
     monkeypatch.setitem(sys.modules, "zeus", type(sys)("zeus"))
     monitor = type(sys)("zeus.monitor")
     monitor.ZeusMonitor = Monitor  # type: ignore[attr-defined]
@@ -73,7 +72,7 @@ def agreement(monkeypatch: pytest.MonkeyPatch, fake_gpus: Callable[..., FakeGpus
 
 def test_all_parts(agreement: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--out", str(tmp_path), "--window-s", "0.3", "--zeus-s", "0.3", "--zeus-rounds", "1"]
-    arguments += ["--overhead-s", "0.1", "--pairs", "2", "--repeat-s", "0.3", "--repeats", "2"]
+    arguments += ["--overhead-s", "0.1", "--pairs", "2", "--share-s", "0.2", "--repeat-s", "0.3", "--repeats", "2"]
     assert agreement.main(arguments) == 0
     record = json.loads((tmp_path / "agreement.json").read_text(encoding="utf-8"))
     assert [row["window"] for row in record["windows"]["rows"]] == ["idle", "busy"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gainwatt.energy.check import call_costs, run_windows, windows_table
+from gainwatt.energy.check import RECORD, call_costs, run_windows, windows_table
 from gainwatt.energy.load import cpu_load, gpu_load
 from gainwatt.energy.nvml import open_nvml
 from gainwatt.energy.verdict import findings, headline
@@ -57,6 +57,7 @@ def test_without_any_meter_it_ends_well_and_says_why(
         "verdict: no meter, because GPU board: the package nvidia-ml-py cannot be imported" in capsys.readouterr().out
     )
     written = json.loads(record.read_text(encoding="utf-8"))
+    assert written["kind"] == "gainwatt-energy-check"
     assert written["stage"] == "check_energy"
     assert written["status"] == "unavailable"
     assert written["energy"]["gross_j"] is None
@@ -94,6 +95,9 @@ def test_with_a_board_by_command_line(fake_library: Path, tmp_path: Path) -> Non
     assert "verdict: energy can be measured: GPU board by counter" in done.stdout
     assert "sudo nvidia-smi -pm 1" in done.stdout
     written = json.loads(record.read_text(encoding="utf-8"))
+    assert (written["kind"], written["schema_version"], written["status"]) == ("gainwatt-energy-check", 1, "ok")
+    assert set(written["sampler_cpu_share"]) == {"idle", "busy"}
+    assert written["energy"]["devices"][0]["power_source"] == "record"
     assert {row["window"] for row in written["windows"]} == {"idle", "busy"}
     assert all(cost["median_us"] > 0 for cost in written["call_costs"])
     assert trace.exists()
@@ -127,7 +131,10 @@ def test_costs_and_periods(fake_gpus: Fake) -> None:
 def test_costs_of_readings_that_are_missing_or_fail(fake_gpus: Fake) -> None:
     gpus = fake_gpus(constant(100.0), statements=[["unsupported counter", "fail power 5 0 15"]])
     (device,) = open_nvml({}).devices
-    power, counter, *_ = call_costs(device, gpus.runtime, 1.0)
+    costs = {cost.reading: cost for cost in call_costs(device, gpus.runtime, 1.0)}
+    power, counter = costs["power"], costs["energy counter"]
+    assert (costs[RECORD].median_us is None) == (not gpus.record)
+    assert ("NOT_SUPPORTED" in (costs[RECORD].reason or "")) == (not gpus.record)
     assert "GPU_IS_LOST" in (power.reason or "")
     assert "NOT_SUPPORTED" in (counter.reason or "")
     assert power.median_us is counter.median_us is None
@@ -159,7 +166,11 @@ def test_windows_table_compares_counter_and_integral(fake_gpus: Fake) -> None:
     ],
 )
 def test_findings_name_the_trouble_and_the_remedy(fake_gpus: Fake, statement: str, word: str, fix: str) -> None:
-    summary, rows = checked(fake_gpus(constant(200.0), statements=[[statement]]))
+    gpus = fake_gpus(constant(200.0), statements=[[statement]])
+    summary, rows = checked(gpus)
+    if "instant" in statement and gpus.record:
+        assert not [item for item in findings(summary, [], rows, {}) if word in item.what]  # the record needs none
+        return
     found = [item for item in findings(summary, [], rows, {}) if word in item.what]
     assert found
     assert fix in found[0].fix
@@ -167,16 +178,19 @@ def test_findings_name_the_trouble_and_the_remedy(fake_gpus: Fake, statement: st
 
 def test_sampler_findings(fake_gpus: Fake) -> None:
     gpus = fake_gpus(constant(200.0))
-    gpus.runtime.starved = [(2.0, 6.0)]
+    gpus.runtime.starved = [(2.0, 7.0)]
     summary, rows = checked(gpus)
     summary["sampling"]["sampler_cpu_share"] = 0.01
-    texts = [item.what for item in findings(summary, [], rows, {"gpu:0": False})]
-    assert any("1.00 % of a core" in text for text in texts)
-    assert any("samples a second" in text for text in texts)
+    texts = [item.what for item in findings(summary, [], rows, {"gpu:0": False}, {"idle": 0.0005, "busy": 0.02})]
+    assert any("the sampler uses 1.00 % of a core" in text for text in texts)
+    assert any("while busy the sampler uses 2.00 % of a core" in text for text in texts)
+    assert not any("while idle" in text for text in texts)
+    assert any("got no time" in text for text in texts)
+    assert any("samples a second" in text for text in texts) == (not gpus.record)
     assert any("persistence mode is off" in text for text in texts)
 
 
 def test_headline_of_a_lost_board(fake_gpus: Fake) -> None:
-    statements = ["fail_at power 6 0 15", "fail_at counter 6 0 15"]
+    statements = ["fail_at all 6 0 15"]
     summary, _ = checked(fake_gpus(constant(200.0), statements=[statements]))
     assert headline(summary).startswith("energy is incomplete: gpu:0")

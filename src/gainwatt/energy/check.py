@@ -18,6 +18,7 @@ COST_CALLS = 200
 COST_SECONDS = 0.5
 SAMPLER_SHARE_LIMIT = 0.001
 IDLE, BUSY = "idle", "busy"
+RECORD = "the driver's record of power"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def call_costs(device: Device, runtime: Runtime, seconds: float = COST_SECONDS) 
     """Time each reading of `device` for up to `seconds`, and see how often its value changes."""
     readings: tuple[tuple[str, Callable[[], Any], bool], ...] = (
         ("power", device.power_w, device.has_power),
+        (RECORD, device.read_record, device.record is not None),
         ("energy counter", device.counter_j, device.has_counter),
         ("temperature, clocks, throttle, memory", device.slow, device.has_power),
         ("limits and process list", device.state, device.has_power),
@@ -46,12 +48,13 @@ def call_costs(device: Device, runtime: Runtime, seconds: float = COST_SECONDS) 
         if offered
         else CallCost(device.info.label, name, 0, None, None, None, _missing(device, name))
         for name, read, offered in readings
-        if offered or name in ("power", "energy counter")
+        if offered or name in ("power", "energy counter") or (name == RECORD and "record" in device.missing)
     ]
 
 
 def _missing(device: Device, reading: str) -> str:
-    return device.missing.get("power" if reading == "power" else "counter", "the device does not offer it")
+    key = {"power": "power", RECORD: "record"}.get(reading, "counter")
+    return device.missing.get(key, "the device does not offer it")
 
 
 def _cost(device: Device, name: str, read: Callable[[], Any], runtime: Runtime, seconds: float) -> CallCost:
@@ -74,6 +77,8 @@ def _cost(device: Device, name: str, read: Callable[[], Any], runtime: Runtime, 
     intervals = [late - early for early, late in itertools.pairwise(changes)]
     ordered = sorted(costs)
     period = statistics.median(intervals) if len(intervals) > 1 and isinstance(last, float) else None
+    if name == RECORD and device.record is not None:
+        period = device.record[0]
     return CallCost(
         device=device.info.label,
         reading=name,
@@ -90,19 +95,37 @@ def all_costs(sources: Sources, runtime: Runtime, seconds: float = COST_SECONDS)
     return [asdict(cost) for device in sources.devices for cost in call_costs(device, runtime, seconds)]
 
 
-def run_windows(meter: EnergyMeter, idle_s: float, busy_s: float, load: Load | None) -> None:
-    """One idle and one busy window inside one meter; the meter is stopped at the end."""
+def run_windows(meter: EnergyMeter, idle_s: float, busy_s: float, load: Load | None) -> dict[str, float | None]:
+    """One idle and one busy window inside one meter, which is then stopped; the sampler's share of a core in each.
+
+    A share is null where no whole round of the sampler lies in the window.
+    """
+    shares: dict[str, float | None] = {}
     meter.start()
     try:
         with meter.phase(IDLE, short_ok=False):
+            before = _usage(meter)
             meter.runtime.sleep(idle_s)
+            shares[IDLE] = _share(before, _usage(meter))
         if load is not None:
             with meter.phase("warm-up"):
                 load(1.0)
             with meter.phase(BUSY, short_ok=False):
+                before = _usage(meter)
                 load(busy_s)
+                shares[BUSY] = _share(before, _usage(meter))
     finally:
         meter.stop()
+    return shares
+
+
+def _usage(meter: EnergyMeter) -> tuple[float, float]:
+    return meter.sampler.usage() if meter.sampler is not None else (0.0, 0.0)
+
+
+def _share(before: tuple[float, float], after: tuple[float, float]) -> float | None:
+    seconds = after[0] - before[0]
+    return round((after[1] - before[1]) / seconds, 6) if seconds > 0 else None
 
 
 def windows_table(meter: EnergyMeter) -> list[dict[str, Any]]:

@@ -75,6 +75,9 @@ class Device(ABC):
     counter_tick_s: float | None = DEFAULT_TICK_S
     """Expected update period of the counter; None where it is so short that edges need no alignment."""
     power_source: str | None = None
+    """`record`: the driver's own samples; `instant` or `average`: what a poll returns; None without power."""
+    record: tuple[float, float] | None = None
+    """(spacing, length) in seconds of the device's own record of power; None where it keeps none."""
     missing: dict[str, str] = field(default_factory=dict)
 
     @abstractmethod
@@ -84,6 +87,10 @@ class Device(ABC):
     @abstractmethod
     def counter_j(self) -> float:
         """Reading of the energy counter, in joules. Raises DeviceError."""
+
+    def read_record(self, after_us: int = 0) -> list[tuple[int, float]]:
+        """(wall-clock stamp in us, watts) of the device's own samples after `after_us`. Raises DeviceError."""
+        raise DeviceError(f"{self.info.label} keeps no record of its power")
 
     def slow(self) -> SlowReading:
         """Temperature, clocks, throttle reasons, memory; never raises, a reading that fails is None."""

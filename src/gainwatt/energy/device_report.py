@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any
 
-from gainwatt.energy.device import DeviceState
+from gainwatt.energy.device import GPU_BOARD, DeviceState
 from gainwatt.energy.flags import THROTTLE_NAMES
-from gainwatt.energy.processes import FOREIGN, may_be_foreign
+from gainwatt.energy.processes import FOREIGN, OURS, may_be_foreign
 from gainwatt.energy.track import ERRORS_KEPT, Track
 from gainwatt.energy.window import Reader, WindowEnergy
 
@@ -28,6 +29,7 @@ def device_entry(report: Report, number: int) -> dict[str, Any]:
     """Entry of the device `number` of the meter: energies, idle power, limits, marks, errors, reasons."""
     reader, window = report.readers[number], report.windows[number]
     info = reader.track.device.info
+    net_j, _, net_mark = report.net(number, window.gross_j, window.seconds)
     before, after = _state(report.meter.states_before, number), _state(report.meter.states_after, number)
     return {
         "device": info.label,
@@ -39,7 +41,7 @@ def device_entry(report: Report, number: int) -> dict[str, Any]:
         "mig_ids": list(info.mig_ids),
         "method": window.method,
         "gross_j": rounded(window.gross_j),
-        "net_j": rounded(report.net_j(number, window.gross_j, window.seconds)),
+        "net_j": rounded(net_j),
         "counter_j": rounded(window.counter_j),
         "integral_j": rounded(window.integral_j),
         "relative_difference": rounded(window.difference),
@@ -48,8 +50,8 @@ def device_entry(report: Report, number: int) -> dict[str, Any]:
         "idle_before_w": rounded(report.idle_before[number]),
         "idle_after_w": rounded(report.idle_after[number]),
         "mean_w": rounded(window.mean_w()),
-        "max_w": rounded(max((w for w in reader.track.power if not math.isnan(w)), default=None)),
-        "power_source": reader.track.device.power_source,
+        "max_w": rounded(max(reader.track.power, default=None)),
+        "power_source": reader.track.source,
         "power_limit_w": rounded(after.power_limit_w if after.power_limit_w is not None else before.power_limit_w),
         "power_limit_before_w": rounded(before.power_limit_w),
         "default_power_limit_w": rounded(before.default_power_limit_w),
@@ -57,21 +59,23 @@ def device_entry(report: Report, number: int) -> dict[str, Any]:
         "temperature_after_c": rounded(after.temperature_c),
         "throttle": _throttle(report, reader),
         "counter_tick_s": rounded(report.meter.periods_s[number] if report.meter.periods_s else None),
-        "flags": _flags(report, number, before, after),
+        "flags": _flags(report, number, before, after, net_mark),
         "errors": _errors(report, reader.track),
         "null_reasons": _reasons(report, number, window),
     }
 
 
-def _flags(report: Report, number: int, before: DeviceState, after: DeviceState) -> list[str]:
+def _flags(report: Report, number: int, before: DeviceState, after: DeviceState, net_mark: str | None) -> list[str]:
     reader = report.readers[number]
     device = reader.track.device
     flags = list(report.windows[number].flags)
     if device.counter_tick_s is not None:
         flags += ["counter_unsupported"] if not device.has_counter else []
         flags += ["power_unsupported"] if not device.has_power else []
-    if device.power_source == "average":
+    if device.power_source == "average" and (reader.track.source != "record" or reader.track.record_ended is not None):
         flags.append("power_averaged")
+    if reader.track.record_ended is not None:
+        flags.append("record_ended")
     limits = (before.power_limit_w, after.power_limit_w)
     if None not in limits and limits[0] != limits[1]:
         flags.append("power_limit_changed")
@@ -86,11 +90,20 @@ def _flags(report: Report, number: int, before: DeviceState, after: DeviceState)
     first, second = report.idle_before[number], report.idle_after[number]
     if first and second is not None and abs(second - first) > IDLE_DRIFT * first:
         flags.append("idle_drift")
-    if report.not_at_rest[number] is not None:
-        flags.append("idle_above_work")
+    flags += [net_mark] if net_mark is not None else []
+    if report.meter.idle_before is not None and not report.meter.settled and reader.power is not None:
+        flags.append("idle_not_settled")
+    if first is not None and device.info.boundary == GPU_BOARD and _held_before(report, found):
+        flags.append("idle_with_context")
     if _unsteady(report, reader):
         flags.append("idle_unsteady")
     return flags
+
+
+def _held_before(report: Report, found: list[dict[str, Any]]) -> bool:
+    """Whether this process or a child of it computed on the board already when idle power was measured."""
+    ours = any(process["owner"] == OURS and process["seen"] == "before" for process in found)
+    return report.meter.own_context or ours
 
 
 def _unsteady(report: Report, reader: Reader) -> bool:
@@ -98,7 +111,7 @@ def _unsteady(report: Report, reader: Reader) -> bool:
     if span is None:
         return False
     track = reader.track
-    watts = [w for t, w in zip(track.times, track.power, strict=True) if span[0] <= t <= span[1] and w == w]
+    watts = track.power[bisect_left(track.times, span[0]) : bisect_right(track.times, span[1])]
     return len(watts) > 2 and statistics.pstdev(watts) > IDLE_UNSTEADY * abs(statistics.fmean(watts))
 
 
@@ -131,8 +144,9 @@ def _reasons(report: Report, number: int, window: WindowEnergy) -> dict[str, str
         if value is None:
             reasons[f"idle_{when}_w"] = report.idle_reason(when, track)
             report.reasons.setdefault(f"idle_{when}_w", reasons[f"idle_{when}_w"])
-    if report.net_j(number, window.gross_j, window.seconds) is None:
-        reasons["net_j"] = reasons.get("gross_j") or report.not_at_rest[number] or reasons["idle_before_w"]
+    _, no_net, _ = report.net(number, window.gross_j, window.seconds)
+    if no_net is not None:
+        reasons["net_j"] = reasons.get("gross_j") or no_net
     return reasons
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from gainwatt.atomic import atomic_path
@@ -55,10 +54,9 @@ def _series(meter: EnergyMeter) -> list[tuple[str, list[float], list[float]]]:
     start = meter.start_s or 0.0
     found = []
     for track in meter.tracks:
-        rows = [(t - start, w) for t, w in zip(track.times, track.power, strict=True) if not math.isnan(w)]
-        if rows:
+        if track.times:
             label = f"{track.device.info.label} {track.device.info.name}"
-            found.append((label, [t for t, _ in rows], [w for _, w in rows]))
+            found.append((label, [time_s - start for time_s in track.times], list(track.power)))
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from gainwatt.energy.clock import Runtime, SystemRuntime
 from gainwatt.energy.device import DeviceState
 from gainwatt.energy.edges import Edge, close_edge, open_edge, tick_period_s
+from gainwatt.energy.journal import Journal
 from gainwatt.energy.phase_report import LISTED_PER_PATH
 from gainwatt.energy.phases import PathLog, PhaseLog
 from gainwatt.energy.processes import classify
@@ -28,19 +29,34 @@ from gainwatt.energy.sync import cuda_in_use, cuda_synchronize
 from gainwatt.energy.track import Track
 
 NOT_STARTED = "the meter was not started"
-IDLE_TRIES = 3
-STEADY_SHARE = 0.05
-STEADY_W = 5.0
-"""Power at rest moves by no more than the larger of these: this share of its mean, or these watts."""
+SETTLE_FLAT_S = 4.0
+"""Power must have been flat for this long before it counts as that of a board at rest: longer than the afterglow of
+another process (about 3 s on an H200)."""
+SETTLE_LIMIT_S = 20.0
+"""How long to wait for that, from the start of the meter; three times `idle_s` where that is longer."""
+SETTLE_STEP_S = 0.5
 
 
 class EnergyMeter:
     """Measures the energy of a job and of its phases. No method ever raises because of a device.
 
-    `sample_hz`: samples of power per second. `idle_s`: seconds of idle power measured before and after (0:
-    none, and net energy is null). `rapl`: include CPU package and DRAM where readable. `synchronize`: called at
-    every edge so that queued GPU work is finished; None to leave it out. The other arguments serve tests and
+    `sample_hz`: power samples per second, at least. Where the driver keeps a record of its own that is as fast or
+    faster (50 a second on an H200), the record is read and every sample of it is kept; else power is polled at this
+    rate. `idle_s`: seconds of idle power measured before and after (0: none, and net energy is null). `rapl`: include
+    CPU package and DRAM where readable. `synchronize`: called at every edge so that queued GPU work is finished; None
+    to leave it out. `journal`: a file beside the checkpoints of work that may be killed and taken up again; it keeps
+    the joules of the processes before this one (see gainwatt.energy.journal). The other arguments serve tests and
     unusual machines.
+
+    Gross and net. `gross_j` is all that the device used in the window. `net_j` = gross − idle power × seconds, with
+    the idle power measured *before* the work: that of a board at rest, before this process made a CUDA context. The
+    one measured after it, with the context still held, is reported beside it (`idle_after_w`) and subtracted only
+    where there is none before. The two differ: an H200 draws 81 W at rest and 121 to 125 W with a context held, so
+    that net energy contains the 40 W that holding the board costs. After another process has ended a board stays at
+    126 W for about 3 s. The meter therefore waits until power was flat for `SETTLE_FLAT_S`, at most `SETTLE_LIMIT_S`
+    (then the mark `idle_not_settled` is set), and where the board drew less during the work than when idle was
+    measured, or a phase less than idle, net is null with the reason. On machines without a power reading nothing is
+    waited for.
 
     What a failing reading does: a sample that fails is missing and counted; a device that is lost for good is
     not asked again. A window that the remaining readings do not cover has `gross_j: null`, the NVML code in its
@@ -58,6 +74,7 @@ class EnergyMeter:
         environ: Mapping[str, str] | None = None,
         rapl_root: Path = POWERCAP_ROOT,
         runtime: Runtime | None = None,
+        journal: Path | None = None,
     ) -> None:
         self.sample_hz = sample_hz if sample_hz > 0 else 10.0
         self.idle_s = max(0.0, idle_s)
@@ -77,6 +94,8 @@ class EnergyMeter:
         self.processes: dict[str, list[dict[str, Any]]] = {}
         self.own_context = cuda_in_use()
         self.problems: list[str] = []
+        self.settled = True
+        self.journal = Journal(journal) if journal is not None else None
         self.log = PhaseLog()
         self.state = "new"
         self._rapl, self._rapl_root = rapl, rapl_root
@@ -99,6 +118,9 @@ class EnergyMeter:
         self.state = "running"
         with self._harmless("start"):
             self._open()
+        if self.journal is not None:
+            with self._harmless("reading the journal of earlier processes"):
+                self.journal.open(self.runtime.now())
         with self._harmless("idle power before"):
             self.idle_before = self._idle_at_rest()
         with self._harmless("opening the window"):
@@ -129,8 +151,20 @@ class EnergyMeter:
         with self._harmless("stopping the sampler"):
             if self.sampler is not None:
                 self.sampler.stop()
+        self._note(ended=True)
         with self._harmless("closing the devices"):
             self.sources.close()
+
+    def forget_journal(self) -> None:
+        """Remove the journal once the record that holds its joules is on the disk. Never raises."""
+        if self.journal is not None:
+            with self._harmless("removing the journal"):
+                self.journal.forget()
+
+    def _note(self, ended: bool = False) -> None:
+        if self.journal is not None:
+            with self._harmless("writing the journal"):
+                self.journal.note(self, ended=ended)
 
     @contextlib.contextmanager
     def phase(self, name: str, short_ok: bool = True) -> Iterator[None]:
@@ -183,6 +217,9 @@ class EnergyMeter:
         """Evaluation of what was recorded; kept once the meter is stopped."""
         if self._report is not None:
             return self._report
+        if self.state == "running" and self.sampler is not None:
+            with self._harmless("reading power for a report"):
+                self.sampler.refresh()
         report = Report(self)
         if self.state == "stopped":
             self._report = report
@@ -210,7 +247,8 @@ class EnergyMeter:
     def _open(self) -> None:
         environ = os.environ if self._environ is None else self._environ
         self.sources = open_sources(environ, self._rapl, self._rapl_root)
-        self.tracks = [Track(device, self.runtime.now) for device in self.sources.devices]
+        runtime, hz = self.runtime, self.sample_hz
+        self.tracks = [Track(device, runtime.now, runtime.wall, hz) for device in self.sources.devices]
         self.states_before = self._states("before")
         costs = [self._counter_cost_s(track) for track in self.tracks]
         periods: dict[str, float | None] = {}
@@ -220,7 +258,7 @@ class EnergyMeter:
                 periods[track.device.info.name] = tick_period_s(track, self.runtime)
         self.periods_s = [periods[track.device.info.name] for track in self.tracks]
         if self.tracks:
-            self.sampler = Sampler(self.tracks, self.sample_hz, self.runtime, sum(costs))
+            self.sampler = Sampler(self.tracks, runtime, sum(costs), self._note)
             self.sampler.start()
 
     def _counter_cost_s(self, track: Track) -> float:
@@ -245,19 +283,32 @@ class EnergyMeter:
         """Span of idle power before the work: this process holds no context on the board yet.
 
         A board stays in a higher state for a while after another process's context ended (on an H200 about 3 s at
-        126 W before it falls to 81 W). A span in which power moved is therefore followed by another, up to
-        `IDLE_TRIES`; the last one counts.
+        126 W before it falls to 81 W), and that state is flat. So the span is moved on until power was flat for
+        longer than that, as far as samples reach back: the driver's record holds the seconds before the meter began.
         """
         if not self.idle_s or not self.tracks:
             return None
-        span = (0.0, 0.0)
-        for _ in range(IDLE_TRIES):
-            begin = self.runtime.now()
-            self.runtime.sleep(self.idle_s)
-            span = (begin, self.runtime.now())
-            if all(track.steady(*span, share=STEADY_SHARE, watts=STEADY_W) for track in self.tracks):
-                break
-        return span
+        begin = self.runtime.now()
+        limit = begin + max(SETTLE_LIMIT_S, 3 * self.idle_s)
+        flat_s = max(self.idle_s, SETTLE_FLAT_S)
+        self._sleep_and_sample(self.idle_s)
+        while True:
+            now = self.runtime.now()
+            self.settled = all(self._at_rest(track, now - flat_s, now) for track in self.tracks)
+            if self.settled or now >= limit:
+                return now - self.idle_s, now
+            self._sleep_and_sample(SETTLE_STEP_S)
+
+    def _at_rest(self, track: Track, start_s: float, end_s: float) -> bool:
+        """Whether power was flat over the whole span; true without samples, where waiting tells nothing."""
+        if track.lost is not None or not track.times:
+            return True
+        return track.times[0] <= start_s + 2 * track.gap_s and track.steady(start_s, end_s)
+
+    def _sleep_and_sample(self, seconds: float) -> None:
+        self.runtime.sleep(seconds)
+        if self.sampler is not None:
+            self.sampler.refresh()
 
     def _idle_with_context(self) -> tuple[float, float] | None:
         """Span of idle power after the work, with this process's context still held on the board.

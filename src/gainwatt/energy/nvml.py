@@ -7,28 +7,18 @@ in MHz.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gainwatt.energy.device import GPU_BOARD, Device, DeviceError, DeviceInfo, DeviceState, SlowReading
-from gainwatt.energy.nvml_errors import describe
+from gainwatt.energy.nvml_errors import CodeError, device_error
+from gainwatt.energy.nvml_power import PowerRecord, judge_record, prepare_instant
 from gainwatt.energy.select import GpuEntry, Selection, resolve
 
 _MIB = float(2**20)
 _INSTANT = "nvmlDeviceGetFieldValues(POWER_INSTANT)"
-
-
-def device_error(error: BaseException, call: str) -> DeviceError:
-    """Translate an exception of the bindings into one that names the call, the code and the remedy."""
-    code = getattr(error, "value", None)
-    if not isinstance(code, int):
-        return DeviceError(f"{call} failed: {type(error).__name__}: {error}")
-    entry = describe(code)
-    text = f"{call} returned NVML error {code} ({entry.name}): {entry.text}"
-    return DeviceError(text, code=code, hint=entry.hint, fatal=entry.fatal)
 
 
 class NvmlDevice(Device):
@@ -39,7 +29,8 @@ class NvmlDevice(Device):
         self._nvml = nvml
         self._handle = handle
         self._absent: set[str] = set()
-        self._instant_call = _prepare_instant(nvml, handle)
+        self._record: PowerRecord | None = None
+        self._instant_call = prepare_instant(nvml, handle)
         self._reasons_call = _first_of(
             nvml, "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
         )
@@ -59,6 +50,10 @@ class NvmlDevice(Device):
         if not self.has_power:
             self.missing["power"] = "; ".join(reasons)
         try:
+            self.record = self._probe_record()
+        except DeviceError as error:
+            self.missing["record"] = error.text
+        try:
             self.counter_j()
             self.has_counter = True
         except DeviceError as error:
@@ -69,6 +64,23 @@ class NvmlDevice(Device):
         if not self.has_power:
             raise DeviceError(self.missing["power"])
         return self._read_power()
+
+    def _probe_record(self) -> tuple[float, float]:
+        """(spacing, length) of the driver's record. Raises DeviceError where it cannot stand for polled power.
+
+        It stands beside a polled reading and never alone: the edges of windows ask for the power of that moment.
+        """
+        if not self.has_power:
+            raise DeviceError(self.missing["power"])
+        self._record = PowerRecord(self._nvml, self._handle)
+        samples = self._record.read()
+        return judge_record([stamp for stamp, _ in samples])
+
+    def read_record(self, after_us: int = 0) -> list[tuple[int, float]]:
+        """(stamp in microseconds of the wall clock, watts) of the driver's own samples. Raises DeviceError."""
+        if self._record is None:
+            raise DeviceError(self.missing.get("record", "the driver keeps no record of power"))
+        return self._record.read(after_us)
 
     def counter_j(self) -> float:
         """Board energy in joules since the driver was loaded. Costs 2 to 3 ms a call on data-centre boards."""
@@ -127,7 +139,7 @@ class NvmlDevice(Device):
         except Exception as error:
             raise device_error(error, _INSTANT) from error
         if code != 0:
-            raise device_error(_CodeError(code), _INSTANT)
+            raise device_error(CodeError(code), _INSTANT)
         return milliwatts / 1e3
 
     def _average_power_w(self) -> float:
@@ -146,39 +158,6 @@ class NvmlDevice(Device):
             if getattr(error, "value", None) in (3, 13, 26) or not hasattr(error, "value"):
                 self._absent.add(channel)
             return None
-
-
-class _CodeError(Exception):
-    """Carries a return code that arrived inside a structure to `device_error`."""
-
-    def __init__(self, value: int) -> None:
-        super().__init__(value)
-        self.value = int(value)
-
-
-def _prepare_instant(nvml: Any, handle: Any) -> Callable[[], tuple[int, int]]:
-    """A call that reads instant power into a buffer made once; returns (NVML code, milliwatts).
-
-    The bindings build a structure for every call. The sampler is woken with cold caches ten times a second, where that
-    alone costs as much as the rest of the round. Sampler and caller may share the buffer: both read the same quantity.
-    """
-    values = (nvml.c_nvmlFieldValue_t * 1)()
-    values[0].fieldId = getattr(nvml, "NVML_FI_DEV_POWER_INSTANT", 186)
-    reference = ctypes.byref(values)
-    entry = values[0]
-    function: Any = None
-
-    def read() -> tuple[int, int]:
-        nonlocal function
-        if function is None:
-            # Looked up at the first call: a library without the function is one more failed reading, no failed start.
-            function = getattr(nvml.nvmlLib, "nvmlDeviceGetFieldValues", None)
-            if function is None:
-                return 13, 0
-        code = function(handle, 1, reference)
-        return code or entry.nvmlReturn, entry.value.uiVal
-
-    return read
 
 
 @dataclass

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gainwatt.energy.device import DeviceError
+
 
 @dataclass(frozen=True)
 class NvmlCode:
@@ -66,3 +68,21 @@ NVML_CODES: dict[int, NvmlCode] = {
 def describe(code: int) -> NvmlCode:
     """Entry for `code`; a code that the table does not know is named by its number."""
     return NVML_CODES.get(code, NvmlCode(f"CODE_{code}", "the driver returned a code that is not documented"))
+
+
+class CodeError(Exception):
+    """Carries a return code that did not arrive as an exception of the bindings to `device_error`."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(value)
+        self.value = int(value)
+
+
+def device_error(error: BaseException, call: str) -> DeviceError:
+    """Translate an exception of the bindings into one that names the call, the code and the remedy."""
+    code = getattr(error, "value", None)
+    if not isinstance(code, int):
+        return DeviceError(f"{call} failed: {type(error).__name__}: {error}")
+    entry = describe(code)
+    text = f"{call} returned NVML error {code} ({entry.name}): {entry.text}"
+    return DeviceError(text, code=code, hint=entry.hint, fatal=entry.fatal)

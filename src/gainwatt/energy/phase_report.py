@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gainwatt.energy.device_report import rounded
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from gainwatt.energy.summary import Report
 
 LISTED_PER_PATH = 200
+
+Net = tuple[float | None, str | None, str | None]
+"""Net joules, why there are none, and the mark for it; see Report.net."""
 
 
 def phase_entries(report: Report, limit: int | None = LISTED_PER_PATH) -> list[dict[str, Any]]:
@@ -49,29 +53,41 @@ def _entry(report: Report, log: PathLog, number: int) -> dict[str, Any]:
 def _energy(report: Report, log: PathLog, number: int) -> dict[str, Any]:
     windows = _measure(report, log, number)
     seconds = log.ends[number] - log.starts[number]
-    nets = [report.net_j(n, window.gross_j, seconds) for n, window in enumerate(windows)]
+    nets = [report.net(n, window.gross_j, seconds) for n, window in enumerate(windows)]
     gross = [window.gross_j for window in windows]
     methods = {window.method for window in windows if window.method}
     energy: dict[str, Any] = {
         "gross_j": _sum(gross),
-        "net_j": _sum(nets),
+        "net_j": _sum([joules for joules, _, _ in nets]),
         "method": methods.pop() if len(methods) == 1 else "mixed" if methods else None,
-        "flags": sorted({flag for window in windows for flag in window.flags}),
+        "flags": sorted({flag for window in windows for flag in window.flags} | _marks(nets)),
         "devices": [_device(report, n, window, nets[n]) for n, window in enumerate(windows)],
     }
     if energy["gross_j"] is None:
         energy["reason"] = next((w.reason for w in windows if w.gross_j is None), None) or report.no_meter()
+    elif energy["net_j"] is None:
+        energy["net_reason"] = _no_net(nets)
     return energy
 
 
-def _device(report: Report, number: int, window: WindowEnergy, net_j: float | None) -> dict[str, Any]:
+def _marks(nets: Sequence[Net]) -> set[str]:
+    return {mark for _, _, mark in nets if mark is not None}
+
+
+def _no_net(nets: Sequence[Net]) -> str:
+    return next((reason for _, reason, _ in nets if reason is not None), "no device")
+
+
+def _device(report: Report, number: int, window: WindowEnergy, net: Net) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "device": report.readers[number].track.device.info.label,
         "gross_j": rounded(window.gross_j),
-        "net_j": rounded(net_j),
+        "net_j": rounded(net[0]),
         "method": window.method,
-        "flags": window.flags,
+        "flags": window.flags + ([net[2]] if net[2] is not None else []),
     }
+    if net[1] is not None:
+        entry["net_reason"] = window.reason or net[1]
     if window.counter_j is not None:
         entry["counter_j"] = rounded(window.counter_j)
         entry["integral_j"] = rounded(window.integral_j)
@@ -97,13 +113,17 @@ def _total(report: Report, log: PathLog) -> dict[str, Any]:
     count = len(log.starts)
     durations = [end - start for start, end in zip(log.starts, log.ends, strict=True)]
     gross: list[float | None] = []
-    net: list[float | None] = []
+    by_device: list[list[float | None]] = [[] for _ in report.readers]
     flags: set[str] = set()
     for number in range(count):
         energies, found = _brief(report, log, number)
         flags |= found
         gross.append(_sum(energies))
-        net.append(_sum([report.net_j(n, energy, durations[number]) for n, energy in enumerate(energies)]))
+        for mine, energy in zip(by_device, energies, strict=True):
+            mine.append(energy)
+    # Net is formed once over all occurrences: single ones that lie below idle by their noise cancel.
+    nets = [report.net(n, _sum(energies), sum(durations)) for n, energies in enumerate(by_device)]
+    flags |= _marks(nets)
     total: dict[str, Any] = {
         "name": log.name,
         "path": log.path,
@@ -115,7 +135,7 @@ def _total(report: Report, log: PathLog) -> dict[str, Any]:
         "shortest_s": rounded(min(durations)),
         "longest_s": rounded(max(durations)),
         "gross_j": _sum(gross),
-        "net_j": _sum(net),
+        "net_j": _sum([joules for joules, _, _ in nets]),
         "flags": sorted(flags),
     }
     if total["gross_j"] is None:
@@ -125,6 +145,8 @@ def _total(report: Report, log: PathLog) -> dict[str, Any]:
             if report.readers
             else report.no_meter()
         )
+    elif total["net_j"] is None:
+        total["net_reason"] = _no_net(nets)
     return total
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from gainwatt.energy.device_report import device_entry, rounded
 from gainwatt.energy.flags import FLAG_TEXTS, explain
-from gainwatt.energy.integrate import overlapping
 from gainwatt.energy.phase_report import phase_entries, phase_totals
+from gainwatt.energy.sampling_report import sampling_block
 from gainwatt.energy.track import Track
 from gainwatt.energy.window import Reader, WindowEnergy
 
@@ -58,12 +57,25 @@ class Report:
         before = self.idle_before[number]
         return before if before is not None else self.idle_after[number]
 
-    def net_j(self, number: int, gross_j: float | None, seconds: float) -> float | None:
-        """Energy above idle in joules: gross − idle power × seconds; None where the idle power is none."""
+    def net(self, number: int, gross_j: float | None, seconds: float) -> tuple[float | None, str | None, str | None]:
+        """(net joules, reason, mark): gross − idle power × seconds, or None with its reason and mark.
+
+        There is no net energy where the idle power is none, or where less was used than it explains.
+        """
         idle = self.idle_used_w(number)
-        if gross_j is None or idle is None or self.not_at_rest[number] is not None:
-            return None
-        return gross_j - idle * seconds
+        if gross_j is None:
+            return None, "gross_j is null", None
+        if idle is None:
+            return None, self.idle_reason("before", self.readers[number].track), None
+        if self.not_at_rest[number] is not None:
+            return None, self.not_at_rest[number], "idle_above_work"
+        net = gross_j - idle * seconds
+        if net >= 0:
+            return net, None, None
+        used, at_rest = f"{gross_j:.2f} J in {seconds:.3f} s", f"the idle power of {idle:.1f} W"
+        reason = f"{used} are less than {at_rest} explains ({idle * seconds:.2f} J)"
+        # Work that draws what idle draws falls on either side of it by noise; only more than that is worth a mark.
+        return None, reason, "below_idle" if net < -MEAN_TOLERANCE * idle * seconds else None
 
     def no_energy_reason(self) -> str:
         """Why there is no energy at all."""
@@ -98,7 +110,7 @@ class Report:
             "by_boundary": self._by_boundary(),
             "devices": devices,
             "idle_s": meter.idle_s,
-            "sampling": self._sampling(),
+            "sampling": sampling_block(self),
             "phase_totals": phase_totals(self),
             "flags": flags,
             "notes": list(meter.sources.notes),
@@ -106,6 +118,8 @@ class Report:
             "driver_version": meter.sources.driver_version,
         }
         used = {str(entry["flag"]) for entry in flags} | {f for total in block["phase_totals"] for f in total["flags"]}
+        if meter.journal is not None and (earlier := meter.journal.block()) is not None:
+            block["earlier_segments"] = earlier
         block["flag_texts"] = {flag: FLAG_TEXTS[flag] for flag in sorted(used)}
         if meter.problems:
             self.reasons["meter"] = "; ".join(meter.problems)
@@ -115,7 +129,7 @@ class Report:
     def _reader(self, track: Track, number: int) -> Reader:
         periods = self.meter.periods_s
         tick = periods[number] if number < len(periods) else None
-        return Reader(track, 1.0 / self.meter.sample_hz, tick)
+        return Reader(track, tick)
 
     def _idle_w(self, reader: Reader, span: tuple[float, float] | None) -> float | None:
         return reader.measure(*span).mean_w() if span is not None else None
@@ -129,21 +143,18 @@ class Report:
 
     def _totals(self) -> dict[str, Any]:
         gross = self._sum([window.gross_j for window in self.windows])
-        nets = [self.net_j(n, window.gross_j, window.seconds) for n, window in enumerate(self.windows)]
-        net = self._sum(nets)
+        nets = [self.net(n, window.gross_j, window.seconds) for n, window in enumerate(self.windows)]
+        net = self._sum([joules for joules, _, _ in nets])
         if gross is None:
             self.reasons["gross_j"] = self._missing_reason()
         if net is None:
-            self.reasons["net_j"] = "gross_j is null" if gross is None else self._no_net_reason()
+            reasons = [reason for _, reason, _ in nets if reason is not None]
+            self.reasons["net_j"] = "gross_j is null" if gross is None else reasons[0]
         return {
             "gross_j": rounded(gross),
             "net_j": rounded(net),
             "mean_w": rounded(gross / (self.now - self.start)) if gross is not None and self.now > self.start else None,
         }
-
-    def _no_net_reason(self) -> str:
-        found = [reason for reason in self.not_at_rest if reason is not None]
-        return found[0] if found else self.idle_reason("before")
 
     def _missing_reason(self) -> str:
         lost = [
@@ -158,7 +169,7 @@ class Report:
         for boundary in self.meter.sources.boundary:
             numbers = [n for n, r in enumerate(self.readers) if r.track.device.info.boundary == boundary]
             windows = [self.windows[n] for n in numbers]
-            nets = [self.net_j(n, w.gross_j, w.seconds) for n, w in zip(numbers, windows, strict=True)]
+            nets = [self.net(n, w.gross_j, w.seconds)[0] for n, w in zip(numbers, windows, strict=True)]
             result[boundary] = {
                 "gross_j": rounded(self._sum([window.gross_j for window in windows])),
                 "net_j": rounded(self._sum(nets)),
@@ -177,28 +188,3 @@ class Report:
         if track is not None and track.errors:
             return track.errors[-1].text
         return f"no readings in the idle time {when} the work"
-
-    def _sampling(self) -> dict[str, Any]:
-        meter = self.meter
-        seconds = self.now - self.start
-        if meter.sampler is None:
-            return {
-                "nominal_hz": meter.sample_hz,
-                "effective_hz": None,
-                "samples": 0,
-                "reason": self.no_meter(),
-            }
-        polls = [t for t in meter.sampler.polls if self.start <= t <= self.now]
-        holes = overlapping(meter.sampler.gaps(), self.start, self.now)
-        running = meter.sampler.polls[-1] - meter.sampler.polls[0] if len(meter.sampler.polls) > 1 else 0.0
-        return {
-            "nominal_hz": meter.sample_hz,
-            "effective_hz": rounded(len(polls) / seconds) if seconds > 0 else None,
-            "samples": len(polls),
-            "missed": max(0, math.floor(seconds * meter.sample_hz) - len(polls)),
-            "gaps": len(holes),
-            "longest_gap_s": rounded(max((end - begin for begin, end in holes), default=0.0)),
-            "counter_period_s": rounded(meter.sampler.counter_period_s),
-            "sampler_cpu_s": rounded(meter.sampler.cpu_s),
-            "sampler_cpu_share": rounded(meter.sampler.cpu_s / running) if running > 0 else None,
-        }

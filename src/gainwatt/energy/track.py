@@ -1,18 +1,31 @@
-"""What was read from one device: columns of samples, readings of the counter, and errors."""
+"""What was read from one device: samples of power, slow readings, readings of the counter, and errors."""
 
 from __future__ import annotations
 
 import math
+import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gainwatt.energy.device import Device, DeviceError, SlowReading
-from gainwatt.energy.integrate import Curve, counter_curve, power_curve
+from gainwatt.energy.feed import Feed
+from gainwatt.energy.integrate import Curve, counter_curve
 
 NAN = math.nan
 ERRORS_KEPT = 20
+STALE_S = 0.5
+"""A record whose newest sample is older than this did not move."""
+STRIKES = 2
+"""Readings of the record in a row that may fail or bring nothing before power is polled instead."""
+BIN_S = 0.5
+SETTLED_SHARE = 0.05
+SETTLED_W = 5.0
+"""Power at rest moves by no more than the larger of these: this share of its mean, or these watts."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,57 +38,120 @@ class ErrorEvent:
 
 
 class Track:
-    """Samples of one device. Columns are float arrays (8 bytes a value); NaN is "not read in this round"."""
+    """Readings of one device. Samples of power are float arrays (24 bytes a sample with their running integral).
 
-    def __init__(self, device: Device, now: Callable[[], float]) -> None:
+    `hz`: power samples per second that are asked for. A device whose own record is at least that fast is read through
+    the record, any other is polled.
+    """
+
+    def __init__(
+        self, device: Device, now: Callable[[], float], wall: Callable[[], float] = time.time, hz: float = 10.0
+    ) -> None:
         self.device = device
+        self.hz = hz
         self._now = now
         self.times = array("d")
         self.power = array("d")
-        # Rare readings carry the number of their row, so that a usual round appends two numbers and nothing else.
-        self.slow_rows: list[tuple[int, SlowReading]] = []
-        self.counter_rows: list[tuple[int, float]] = []
+        self.cumulative = array("d")
+        self.slow_points: list[tuple[float, SlowReading]] = []
         # (time, joules) pairs: the sampler and the caller both append, and one append is atomic where two are not.
         self.counter_points: list[tuple[float, float]] = []
         self.errors: list[ErrorEvent] = []
         self.error_times = array("d")
         self.lost: ErrorEvent | None = None
+        self.record_ended: ErrorEvent | None = None
+        self._strikes = 0
+        self.feed: Feed | None = None
+        self.steps: list[tuple[float, float]] = []
+        """Stretches in which the wall clock was set, so that the record's stamps had to be sorted out."""
+        self.spacing_s = 1.0 / hz
+        """Expected distance of power samples in seconds."""
+        if device.record is not None and device.record[0] * hz <= 1.05:
+            self._try_record(Feed(device, device.record, now, wall))
+
+    def _try_record(self, feed: Feed) -> None:
+        """Take the record where its newest sample is of now; it also tells the power of the seconds before."""
+        self._guard(lambda: feed.drain(self._put))
+        if self._now() - feed.newest_s > STALE_S:
+            why = self.errors[-1].text if self.errors else "its newest sample is not of now"
+            self.device.missing["record"] = f"the driver's record of power cannot be used: {why}"
+            return
+        self.feed, self.steps, self.spacing_s = feed, feed.steps, feed.spacing_s
+
+    @property
+    def source(self) -> str | None:
+        """Where power comes from: `record`, `instant`, `average`; None without power."""
+        if self.feed is not None or self.record_ended is not None:
+            return "record"
+        return self.device.power_source
+
+    @property
+    def gap_s(self) -> float:
+        """A stretch without a sample that is longer than this is a gap: 2.5 samples of those asked for."""
+        return max(2.5 / self.hz, 5 * self.spacing_s if self.feed is not None else 0.0)
 
     def sample(self, slow: bool, counter: bool) -> None:
         """Take one round: power always, the slow readings and the counter when asked. Never raises."""
         if self.lost is not None:
             return
+        self.sample_power()
+        if counter and self.device.has_counter and self.lost is None:
+            self.read_counter()
+        if slow and self.lost is None:
+            self.slow_points.append((self._now(), self.device.slow()))
+
+    def sample_power(self) -> None:
+        """Take the new samples of the record, or one poll. Never raises."""
+        if self.lost is not None or not self.device.has_power:
+            return
+        if self.feed is not None:
+            self._drain(self.feed)
+            return
         # The clock is read just before the call: waiting for the interpreter lock afterwards must not shift the
         # sample.
         time_s = self._now()
-        power = self._guard(self.device.power_w) if self.device.has_power else NAN
-        if slow:
-            self._sample_slow(power, counter or not self.device.has_power)
-        elif power != power:
-            return
-        self.times.append(time_s)
-        self.power.append(power)
+        watts = self._guard(self.device.power_w)
+        if watts is not None:
+            self._put(time_s, watts)
 
-    def _sample_slow(self, power: float, counter: bool) -> None:
-        """The readings of a slow round; `power` is NaN where there is none."""
-        row = len(self.times)
-        if counter and self.device.has_counter and self.lost is None:
-            joules = self.read_counter()[1]
-            if joules == joules:
-                self.counter_rows.append((row, joules))
-        if self.lost is None:
-            self.slow_rows.append((row, self.device.slow()))
+    def _put(self, time_s: float, watts: float) -> None:
+        """Append one sample. The time goes last: who reads at the same moment sees whole samples only."""
+        if not math.isfinite(watts):
+            return
+        if self.times:
+            step = 0.5 * (watts + self.power[-1]) * (time_s - self.times[-1])
+            self.cumulative.append(self.cumulative[-1] + step)
+        else:
+            self.cumulative.append(0.0)
+        self.power.append(watts)
+        self.times.append(time_s)
+
+    def _drain(self, feed: Feed) -> None:
+        errors = len(self.error_times)
+        self._guard(lambda: feed.drain(self._put))
+        failed = len(self.error_times) > errors
+        if not failed and self._now() - feed.newest_s <= STALE_S:
+            self._strikes = 0
+            return
+        self._strikes += 1
+        if self._strikes < STRIKES or self.lost is not None:
+            return
+        text = self.errors[-1].text if failed and self.errors else "it brought no new sample"
+        self.record_ended = ErrorEvent(self._now(), f"the driver's record of power stopped: {text}", None)
+        self.feed, self.spacing_s = None, 1.0 / self.hz
 
     def read_counter(self, keep: bool = True) -> tuple[float, float]:
         """(time, joules) of one reading, the time in the middle of the call; joules is NaN when it failed."""
         before = self._now()
         joules = self._guard(self.device.counter_j)
         time_s = 0.5 * (before + self._now())
-        if keep and not math.isnan(joules):
+        if joules is None:
+            return time_s, NAN
+        if keep:
             self.counter_points.append((time_s, joules))
         return time_s, joules
 
-    def _guard(self, read: Callable[[], float]) -> float:
+    def _guard(self, read: Callable[[], T]) -> T | None:
         try:
             return read()
         except DeviceError as error:
@@ -89,41 +165,50 @@ class Track:
             self.errors.append(event)
         if fatal:
             self.lost = event
-        return NAN
+        return None
 
     def throttle_samples(self) -> list[tuple[float, int]]:
         """(time, throttle bits) of every slow round that could read them."""
         return [
-            (self.times[row], reading.throttle_reasons)
-            for row, reading in self.slow_rows
+            (time_s, reading.throttle_reasons)
+            for time_s, reading in self.slow_points
             if reading.throttle_reasons is not None
         ]
 
-    def watts(self, start_s: float, end_s: float) -> list[float]:
-        """Power samples of a span, in order; readings that failed are left out."""
-        low, high = bisect_left(self.times, start_s), bisect_right(self.times, end_s)
-        return [watts for watts in self.power[low:high] if not math.isnan(watts)]
+    def count(self, start_s: float, end_s: float) -> int:
+        """Number of power samples in a span."""
+        return bisect_right(self.times, end_s) - bisect_left(self.times, start_s)
 
-    def steady(self, start_s: float, end_s: float, *, share: float, watts: float) -> bool:
-        """True where power stayed within the larger of `share` of its mean and `watts`; true without power samples."""
-        seen = self.watts(start_s, end_s)
-        return not seen or max(seen) - min(seen) <= max(watts, share * sum(seen) / len(seen))
+    def steady(self, start_s: float, end_s: float) -> bool:
+        """True where the means over `BIN_S` seconds stay within `SETTLED_SHARE` or `SETTLED_W`; true without power.
 
-    def lowest_w(self, start_s: float, end_s: float, samples: int = 10) -> float | None:
-        """Lowest mean of `samples` power samples in a row; None where the span holds fewer."""
-        seen = self.watts(start_s, end_s)
-        if len(seen) < samples:
+        Only what was sampled counts: a span that begins before the first sample is judged from there.
+        """
+        curve = self.power_curve()
+        if curve is None:
+            return True
+        first = max(start_s, curve.times[0])
+        bins = int((end_s - first) / BIN_S + 1e-6)
+        if bins < 2:
+            return True
+        means = [curve.between(end_s - (n + 1) * BIN_S, end_s - n * BIN_S) / BIN_S for n in range(bins)]
+        return max(means) - min(means) <= max(SETTLED_W, SETTLED_SHARE * abs(sum(means)) / bins)
+
+    def lowest_w(self, start_s: float, end_s: float, seconds: float = 1.0) -> float | None:
+        """Lowest mean power over `seconds` inside a span; None where the samples do not cover that much of it."""
+        curve = self.power_curve()
+        if curve is None:
             return None
-        total = lowest = sum(seen[:samples])
-        for gone, come in zip(seen, seen[samples:], strict=False):
-            total += come - gone
-            lowest = min(lowest, total)
-        return lowest / samples
+        first, last = max(start_s, curve.times[0]), min(end_s, curve.times[-1])
+        steps = int((last - first - seconds) / (0.25 * seconds) + 1e-6)
+        if last - first < seconds:
+            return None
+        begins = [first + 0.25 * seconds * step for step in range(steps + 1)]
+        return min(curve.between(begin, begin + seconds) for begin in begins) / seconds
 
     def power_curve(self) -> Curve | None:
-        """Integral of the power samples; None when there is none."""
-        pairs = [(t, w) for t, w in zip(self.times, self.power, strict=True) if not math.isnan(w)]
-        return power_curve([t for t, _ in pairs], [w for _, w in pairs])
+        """Integral of the power samples; None when there is none. It grows while sampling goes on."""
+        return Curve(self.times, self.cumulative, self.power) if self.times else None
 
     def counter_curve(self) -> Curve | None:
         """Curve through the counter readings; None with fewer than two."""

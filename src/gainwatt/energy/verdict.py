@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,11 @@ _FIXES = {
     "power_averaged": "update the NVIDIA driver (instant power came with 530); windows below 10 s are blurred",
     "gap": "give the job one more CPU core",
     "read_errors": "look at the errors in the record; nvidia-smi -q shows the state of the board",
+    "idle_not_settled": "wait until no other program uses the board and run this command again",
+    "record_ended": "look at the errors in the record; polled power is used, at a higher cost of CPU time",
+    "clock_step": "let chrony or ntpd slew the clock instead of stepping it while jobs run",
+    "below_idle": "measure again on a machine at rest",
+    "idle_above_work": "measure again on a machine at rest, with a longer --idle-power-s",
     "lost": "look for Xid messages in the kernel log and restart the machine",
 }
 _WORTH_SAYING = tuple(_FIXES)
@@ -39,9 +45,13 @@ class Finding:
 
 
 def findings(
-    summary: dict[str, Any], hints: list[str], windows: list[dict[str, Any]], persistence: dict[str, bool | None]
+    summary: dict[str, Any],
+    hints: list[str],
+    windows: list[dict[str, Any]],
+    persistence: dict[str, bool | None],
+    shares: Mapping[str, float | None] | None = None,
 ) -> list[Finding]:
-    """Everything that is wrong or worth knowing, the worst first."""
+    """Everything that is wrong or worth knowing, the worst first. `shares`: the sampler's share of a core by window."""
     found = []
     for boundary, reason in summary["null_reasons"].items():
         if boundary in _PLAIN:
@@ -56,15 +66,17 @@ def findings(
         if mode is False:
             what = f"{device}: persistence mode is off: the driver unloads between jobs, and idle power changes with it"
             found.append(Finding(what, "sudo nvidia-smi -pm 1"))
-    return found + _sampler_findings(summary["sampling"])
+    return found + _sampler_findings(summary["sampling"], shares or {})
 
 
-def _sampler_findings(sampling: dict[str, Any]) -> list[Finding]:
+def _sampler_findings(sampling: dict[str, Any], shares: Mapping[str, float | None]) -> list[Finding]:
     found = []
-    share, effective = sampling.get("sampler_cpu_share"), sampling.get("effective_hz")
-    if share is not None and share > SAMPLER_SHARE_LIMIT:
-        what = f"the sampler uses {100 * share:.2f} % of a core (meant: below 0.1 %)"
-        found.append(Finding(what, "lower --sample-hz"))
+    effective = sampling.get("effective_hz")
+    for when, share in {"": sampling.get("sampler_cpu_share"), **shares}.items():
+        if share is not None and share > SAMPLER_SHARE_LIMIT:
+            name = f"while {when} the sampler uses" if when else "the sampler uses"
+            what = f"{name} {100 * share:.2f} % of a core (meant: below 0.1 %)"
+            found.append(Finding(what, "lower --sample-hz"))
     if effective is not None and effective < 0.9 * sampling["nominal_hz"]:
         what = f"the sampler reached {effective:.1f} of {sampling['nominal_hz']:.1f} samples a second"
         found.append(Finding(what, "give the job one more CPU core"))

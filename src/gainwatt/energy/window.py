@@ -22,7 +22,6 @@ from gainwatt.energy.integrate import (
     overlapping,
     relative_difference,
 )
-from gainwatt.energy.sampler import GAP_PERIODS
 from gainwatt.energy.track import Track
 
 SHORT_WINDOW_S = 5.0
@@ -58,7 +57,7 @@ class WindowEnergy:
 class Reader:
     """Prepared curves of one track; answers any number of windows in logarithmic time each."""
 
-    def __init__(self, track: Track, period_s: float, tick_s: float | None = None) -> None:
+    def __init__(self, track: Track, tick_s: float | None = None) -> None:
         self.track = track
         self.power: Curve | None = track.power_curve()
         self.counter: Curve | None = track.counter_curve()
@@ -67,12 +66,12 @@ class Reader:
         # long against what was waited for.
         self._slowest_tick_s = tick_s or TICK_PATIENCE_S
         self._long_s = LONG_TICKS * self._slowest_tick_s
-        self._hold_s = max(3 * period_s, 0.5)
-        self._gaps = gaps(self.power.times, GAP_PERIODS * period_s) if self.power else []
+        self._hold_s = max(3 / track.hz, 0.5)
+        self.gaps = gaps(self.power.times, track.gap_s) if self.power else []
         bits = [(time_s, bits) for time_s, bits in track.throttle_samples() if bits]
         self._bit_times = [time_s for time_s, _ in bits]
         self._bits = [value for _, value in bits]
-        self._zero_times = [t for t, w in zip(track.times, track.power, strict=True) if w <= 0]
+        self._zero_times = [t for t, w in zip(track.times, track.power, strict=False) if w <= 0]
 
     def quick_j(self, start_s: float, end_s: float) -> float | None:
         """Energy from the curves alone, without marks; for thousands of short phases. None where not covered."""
@@ -108,7 +107,7 @@ class Reader:
         if self.power is None or not self._covers(self.power, start_s, end_s):
             return
         result.integral_j = self.power.between(start_s, end_s)
-        if overlapping(self._gaps, start_s, end_s):
+        if overlapping(self.gaps, start_s, end_s):
             result.flags.append("gap")
 
     def _count(self, result: WindowEnergy, start_s: float, end_s: float, edges: tuple[Edge, Edge] | None) -> bool:
@@ -172,6 +171,8 @@ class Reader:
             result.flags.append("throttled")
         if bits & POWER_CAP_BITS:
             result.flags.append("power_capped")
+        if overlapping(self.track.steps, start_s, end_s):
+            result.flags.append("clock_step")
         if _any_between(self._zero_times, start_s, end_s):
             result.flags.append("zero_power")
         if _any_between(self.track.error_times, start_s, end_s):
