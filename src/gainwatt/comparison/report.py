@@ -180,7 +180,7 @@ def _explanation(found: Comparison) -> str:
         f"*different*: the p-value, corrected by Holm over all {tests} tests here, is below "
         f"{1 - found.settings.confidence:.2g}. *above the noise floor, one run each*: the difference is above "
         f"the floor ({floors[0]} for seconds and rates, {floors[1]} for joules: 2.77 times the largest coefficient of "
-        "variation that the measuring protocol accepts), but a single run on each side does not show that it would come "
-        "again. "
+        "variation that the measuring protocol accepts), but a single run on each side does not show that it would "
+        "come again. "
         "*refused*: the two numbers measure different things, the note says which.\n"
     )
