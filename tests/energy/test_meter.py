@@ -185,6 +185,52 @@ def test_idle_power_waits_until_the_board_is_at_rest(fake_gpus: Fake) -> None:
     assert device["net_j"] == pytest.approx(device["gross_j"] - 81.0 * meter.summary()["window_s"], rel=0.01)
 
 
+@pytest.mark.parametrize("idle_s", [1.0, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("ended_s", [0.0, 1.0, 2.0, 2.9])
+def test_the_afterglow_of_another_process_is_no_idle_power(fake_gpus: Fake, idle_s: float, ended_s: float) -> None:
+    # It ended `ended_s` before this meter began: 126 W until three seconds behind its end, then 81 W.
+    fall = 3.0 - ended_s
+    points = [(-9.0, 600.0), (-ended_s - 0.01, 600.0), (-ended_s, 126.0), (fall, 126.0), (fall + 0.01, 81.0)]
+    gpus = fake_gpus([*points, (40.0, 81.0), (40.01, 500.0), (900.0, 500.0)])
+    meter = gpus.meter(idle_s=idle_s)
+    meter.start()
+    waited = gpus.runtime.now()
+    gpus.runtime.sleep(50.0)
+    meter.stop()
+    (device,) = meter.summary()["devices"]
+    assert device["idle_before_w"] == pytest.approx(81.0, abs=0.5)
+    assert not {"idle_not_settled", "idle_above_work", "idle_unsteady"} & set(device["flags"])
+    assert waited < fall + max(idle_s, 4.0) + 1.5
+
+
+def test_a_board_that_never_rests_is_marked(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(CURVES["fast bursts"])
+    meter = gpus.meter(idle_s=2.0)
+    meter.start()
+    assert 20.0 <= gpus.runtime.now() < 22.0
+    gpus.runtime.sleep(3.0)
+    meter.stop()
+    block = meter.summary()
+    assert "idle_not_settled" in block["devices"][0]["flags"]
+    assert "idle_not_settled" in {entry["flag"] for entry in block["flags"]}
+
+
+def test_a_board_at_rest_is_not_waited_for(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(81.0))
+    meter = gpus.meter(idle_s=3.0)
+    meter.start()
+    # The driver's record tells the seconds before; without it four seconds must be seen.
+    assert gpus.runtime.now() < (3.4 if gpus.record else 4.9)
+    meter.stop()
+
+
+def test_a_context_held_before_is_marked(fake_gpus: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gainwatt.energy.meter.cuda_in_use", lambda: True)
+    gpus = fake_gpus(constant(123.0))
+    block = run(gpus, 3.0, gpus.meter(idle_s=1.0)).summary()
+    assert "idle_with_context" in block["devices"][0]["flags"]
+
+
 def test_net_is_null_where_the_board_was_not_at_rest(fake_gpus: Fake) -> None:
     # The whole idle time lies in the higher state, and the work draws less than that.
     gpus = fake_gpus([(0.0, 126.0), (6.0, 126.0), (6.01, 81.0), (200.0, 81.0)])
@@ -200,6 +246,10 @@ def test_net_is_null_where_the_board_was_not_at_rest(fake_gpus: Fake) -> None:
     assert "idle_above_work" in device["flags"]
     assert "not at rest" in device["null_reasons"]["net_j"]
     assert "not at rest" in block["null_reasons"]["net_j"]
+    (phase,) = meter.phases()
+    for part in (phase["energy"], phase["energy"]["devices"][0], block["phase_totals"][0]):
+        assert "idle_above_work" in part["flags"]
+        assert "not at rest" in part["net_reason"]
 
 
 def test_a_mean_below_idle_makes_net_null(fake_gpus: Fake) -> None:

@@ -106,6 +106,51 @@ def test_a_long_phase_uses_the_counter_inside(fake_gpus: Fake) -> None:
     assert phase["energy"]["gross_j"] == pytest.approx(gpus.truth_j(start, start + phase["seconds"]), rel=0.01)
 
 
+def test_a_phase_below_idle_has_no_net_and_says_why(fake_gpus: Fake) -> None:
+    # The work is above idle in the mean, and one phase of it is below.
+    gpus = fake_gpus([(0.0, 100.0), (8.0, 100.0), (8.01, 400.0), (18.0, 400.0), (18.01, 96.5), (99.0, 96.5)])
+    meter = gpus.meter(idle_s=4.0)
+    meter.start()
+    gpus.runtime.sleep(8.0 - gpus.runtime.now())
+    with meter.phase("work"):
+        gpus.runtime.sleep(9.9)
+    gpus.runtime.sleep(0.5)
+    with meter.phase("wait"):
+        gpus.runtime.sleep(2.0)
+    meter.stop()
+    work, wait = meter.phases()
+    assert work["energy"]["net_j"] == pytest.approx(2970.0, rel=0.02)
+    assert "net_reason" not in work["energy"]
+    assert wait["energy"]["gross_j"] == pytest.approx(193.0, rel=0.01)
+    assert wait["energy"]["net_j"] is None
+    assert "less than the idle power of 100.0 W explains" in wait["energy"]["net_reason"]
+    assert "below_idle" in wait["energy"]["flags"]
+    totals = {total["path"]: total for total in meter.summary()["phase_totals"]}
+    assert totals["wait"]["net_j"] is None
+    assert "explains" in totals["wait"]["net_reason"]
+    assert totals["work"]["net_j"] == pytest.approx(2970.0, rel=0.02)
+    assert set(totals["wait"]["flags"]) <= set(meter.summary()["flag_texts"])
+
+
+def test_a_total_over_noisy_occurrences_keeps_its_net(fake_gpus: Fake) -> None:
+    # Every other occurrence lies below idle by its noise; together they are above it.
+    levels = [(6.5 + 0.5 * number, 130.0 if number % 2 else 90.0) for number in range(40)]
+    curve = [(0.0, 100.0), (6.5, 100.0)]
+    for start, watts in levels:
+        curve += [(start + 1e-6, watts), (start + 0.5, watts)]
+    gpus = fake_gpus([*curve, (40.0, 100.0), (99.0, 100.0)])
+    meter = gpus.meter(idle_s=3.0)
+    meter.start()
+    gpus.runtime.sleep(7.5 - gpus.runtime.now())
+    for _ in range(20):
+        with meter.phase("step"):
+            gpus.runtime.sleep(0.5)
+    meter.stop()
+    (total,) = meter.summary()["phase_totals"]
+    assert any(phase["energy"]["net_j"] is None for phase in meter.phases())
+    assert total["net_j"] == pytest.approx(20 * 0.5 * 10.0, rel=0.1)
+
+
 def test_phases_without_a_meter_and_outside_of_start_and_stop(fake_gpus: Fake) -> None:
     gpus = fake_gpus(constant(100.0))
     meter = gpus.meter()

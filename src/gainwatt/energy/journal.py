@@ -29,26 +29,28 @@ PERIOD_S = 30.0
 
 
 class Journal:
-    """The file at `path`: segments of earlier processes, and that of this one."""
+    """The file at `path`: segments of earlier processes, and that of this one, first written by the next round."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identity: str, now_s: float) -> None:
+        """Read what earlier processes of the same `identity` left; a file of another one will be replaced.
+
+        A file that cannot be read is named in `problem`, and replaced as well.
+        """
         self.path = path
+        self.identity = identity
         self.earlier: list[dict[str, Any]] = []
         self.problem: str | None = None
-        self._due_s = -math.inf
-
-    def open(self, now_s: float) -> None:
-        """Read what earlier processes left. A file that cannot be read is named in `problem` and replaced."""
-        self._due_s = now_s + PERIOD_S
-        if not self.path.exists():
+        self._due_s = now_s
+        if not path.exists():
             return
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content["kind"] != KIND:
                 raise ValueError(f"its kind is {content['kind']!r}")
-            self.earlier = [_checked(segment) for segment in content["segments"]]
+            if content["identity"] == identity:
+                self.earlier = [_checked(segment) for segment in content["segments"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self.problem = f"{self.path} could not be read, so joules of earlier processes are unknown: {error}"
+            self.problem = f"{path} could not be read, so joules of earlier processes are unknown: {error}"
 
     def note(self, meter: EnergyMeter, *, ended: bool = False) -> None:
         """Write a snapshot where one is due, or at the end."""
@@ -56,7 +58,8 @@ class Journal:
         if meter.start_s is None or (now < self._due_s and not ended):
             return
         self._due_s = now + PERIOD_S
-        write_json(self.path, {"kind": KIND, "segments": [*self.earlier, segment(meter, ended=ended)]})
+        segments = [*self.earlier, segment(meter, ended=ended)]
+        write_json(self.path, {"kind": KIND, "identity": self.identity, "segments": segments})
 
     def forget(self) -> None:
         """Remove the file: the record that holds its joules is written."""

@@ -17,6 +17,7 @@ from typing import Any
 from gainwatt.energy.clock import Runtime, SystemRuntime
 from gainwatt.energy.device import DeviceState
 from gainwatt.energy.edges import Edge, close_edge, open_edge, tick_period_s
+from gainwatt.energy.idle import idle_at_rest, idle_with_context
 from gainwatt.energy.journal import Journal
 from gainwatt.energy.phase_report import LISTED_PER_PATH
 from gainwatt.energy.phases import PathLog, PhaseLog
@@ -29,12 +30,6 @@ from gainwatt.energy.sync import cuda_in_use, cuda_synchronize
 from gainwatt.energy.track import Track
 
 NOT_STARTED = "the meter was not started"
-SETTLE_FLAT_S = 4.0
-"""Power must have been flat for this long before it counts as that of a board at rest: longer than the afterglow of
-another process (about 3 s on an H200)."""
-SETTLE_LIMIT_S = 20.0
-"""How long to wait for that, from the start of the meter; three times `idle_s` where that is longer."""
-SETTLE_STEP_S = 0.5
 
 
 class EnergyMeter:
@@ -44,19 +39,16 @@ class EnergyMeter:
     faster (50 a second on an H200), the record is read and every sample of it is kept; else power is polled at this
     rate. `idle_s`: seconds of idle power measured before and after (0: none, and net energy is null). `rapl`: include
     CPU package and DRAM where readable. `synchronize`: called at every edge so that queued GPU work is finished; None
-    to leave it out. `journal`: a file beside the checkpoints of work that may be killed and taken up again; it keeps
-    the joules of the processes before this one (see gainwatt.energy.journal). The other arguments serve tests and
-    unusual machines.
+    to leave it out. The other arguments serve tests and unusual machines.
 
     Gross and net. `gross_j` is all that the device used in the window. `net_j` = gross − idle power × seconds, with
     the idle power measured *before* the work: that of a board at rest, before this process made a CUDA context. The
     one measured after it, with the context still held, is reported beside it (`idle_after_w`) and subtracted only
     where there is none before. The two differ: an H200 draws 81 W at rest and 121 to 125 W with a context held, so
-    that net energy contains the 40 W that holding the board costs. After another process has ended a board stays at
-    126 W for about 3 s. The meter therefore waits until power was flat for `SETTLE_FLAT_S`, at most `SETTLE_LIMIT_S`
-    (then the mark `idle_not_settled` is set), and where the board drew less during the work than when idle was
-    measured, or a phase less than idle, net is null with the reason. On machines without a power reading nothing is
-    waited for.
+    that net energy contains the 40 W that holding the board costs. After another process has ended, a board stays at
+    126 W for about 3 s. The meter therefore waits until power was flat for 4 s, at most 20 s (else the mark
+    `idle_not_settled` is set). Where the board drew less during the work than when idle was measured, or a phase less
+    than idle, net is null with the reason. On machines without a power reading nothing is waited for.
 
     What a failing reading does: a sample that fails is missing and counted; a device that is lost for good is
     not asked again. A window that the remaining readings do not cover has `gross_j: null`, the NVML code in its
@@ -74,7 +66,6 @@ class EnergyMeter:
         environ: Mapping[str, str] | None = None,
         rapl_root: Path = POWERCAP_ROOT,
         runtime: Runtime | None = None,
-        journal: Path | None = None,
     ) -> None:
         self.sample_hz = sample_hz if sample_hz > 0 else 10.0
         self.idle_s = max(0.0, idle_s)
@@ -95,7 +86,7 @@ class EnergyMeter:
         self.own_context = cuda_in_use()
         self.problems: list[str] = []
         self.settled = True
-        self.journal = Journal(journal) if journal is not None else None
+        self.journal: Journal | None = None
         self.log = PhaseLog()
         self.state = "new"
         self._rapl, self._rapl_root = rapl, rapl_root
@@ -118,11 +109,8 @@ class EnergyMeter:
         self.state = "running"
         with self._harmless("start"):
             self._open()
-        if self.journal is not None:
-            with self._harmless("reading the journal of earlier processes"):
-                self.journal.open(self.runtime.now())
         with self._harmless("idle power before"):
-            self.idle_before = self._idle_at_rest()
+            self.idle_before, self.settled = idle_at_rest(self.tracks, self.sampler, self.runtime, self.idle_s)
         with self._harmless("opening the window"):
             self.start_wall_s = self.runtime.wall()
             self.start_s, edges = open_edge(self.tracks, self.runtime)
@@ -147,13 +135,22 @@ class EnergyMeter:
         with self._harmless("reading the devices after the work"):
             self.states_after = self._states("after")
         with self._harmless("idle power after"):
-            self.idle_after = self._idle_with_context() if idle else None
+            self.idle_after = idle_with_context(self.tracks, self.runtime, self.idle_s) if idle else None
         with self._harmless("stopping the sampler"):
             if self.sampler is not None:
                 self.sampler.stop()
         self._note(ended=True)
         with self._harmless("closing the devices"):
             self.sources.close()
+
+    def keep_journal(self, path: Path, identity: str) -> None:
+        """Keep the joules so far in the file `path`, for the process that goes on if this one is killed. Never raises.
+
+        What earlier processes with the same `identity` (hash of what decides the result) left there is named in the
+        summary as `earlier_segments`; see gainwatt.energy.journal. Call it once it is known what is gone on with.
+        """
+        with self._harmless("reading the journal of earlier processes"):
+            self.journal = Journal(path, identity, self.runtime.now())
 
     def forget_journal(self) -> None:
         """Remove the journal once the record that holds its joules is on the disk. Never raises."""
@@ -278,50 +275,6 @@ class EnergyMeter:
             for process in classify(state.processes or ()):
                 self.processes.setdefault(track.device.info.label, []).append({**process, "seen": when})
         return states
-
-    def _idle_at_rest(self) -> tuple[float, float] | None:
-        """Span of idle power before the work: this process holds no context on the board yet.
-
-        A board stays in a higher state for a while after another process's context ended (on an H200 about 3 s at
-        126 W before it falls to 81 W), and that state is flat. So the span is moved on until power was flat for
-        longer than that, as far as samples reach back: the driver's record holds the seconds before the meter began.
-        """
-        if not self.idle_s or not self.tracks:
-            return None
-        begin = self.runtime.now()
-        limit = begin + max(SETTLE_LIMIT_S, 3 * self.idle_s)
-        flat_s = max(self.idle_s, SETTLE_FLAT_S)
-        self._sleep_and_sample(self.idle_s)
-        while True:
-            now = self.runtime.now()
-            self.settled = all(self._at_rest(track, now - flat_s, now) for track in self.tracks)
-            if self.settled or now >= limit:
-                return now - self.idle_s, now
-            self._sleep_and_sample(SETTLE_STEP_S)
-
-    def _at_rest(self, track: Track, start_s: float, end_s: float) -> bool:
-        """Whether power was flat over the whole span; true without samples, where waiting tells nothing."""
-        if track.lost is not None or not track.times:
-            return True
-        return track.times[0] <= start_s + 2 * track.gap_s and track.steady(start_s, end_s)
-
-    def _sleep_and_sample(self, seconds: float) -> None:
-        self.runtime.sleep(seconds)
-        if self.sampler is not None:
-            self.sampler.refresh()
-
-    def _idle_with_context(self) -> tuple[float, float] | None:
-        """Span of idle power after the work, with this process's context still held on the board.
-
-        That costs more than a board at rest (121-125 W against 81 W on an H200), so it tells what holding the board
-        costs; net energy subtracts the power before. Boards hold their clocks up for a moment after the work: the
-        first third does not count.
-        """
-        if not self.idle_s or not self.tracks:
-            return None
-        begin = self.runtime.now()
-        self.runtime.sleep(self.idle_s)
-        return begin + self.idle_s / 3, self.runtime.now()
 
     def _sync(self) -> None:
         if self._synchronize is not None:
