@@ -47,6 +47,7 @@ tables: ## regenerate tables and figures of a study from its records; measures n
 	@scripts/make_env.sh "$(ENV_NAME)" "$(PYTHON)"
 	.envs/$(ENV_NAME)/bin/python scripts/make_tables.py --study config/$(STUDY).yaml --show
 	.envs/$(ENV_NAME)/bin/python scripts/make_figures.py --study config/$(STUDY).yaml
+	.envs/$(ENV_NAME)/bin/python scripts/validate.py --report-only --study config/$(STUDY).yaml
 
 unlock: ## remove the lock that a killed run left (first make sure that no other run is going on)
 	$(SNAKEMAKE) --unlock --config study=config/$(STUDY).yaml

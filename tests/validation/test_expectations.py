@@ -122,6 +122,13 @@ def manifest_of_another(study):
     path.write_text(json.dumps(content))
 
 
+def corpora(study):
+    """Cells that name a further text; one of them another one, and some none."""
+    for name in ("base.fp32", "base.bnb-nf4", EVAL[1]):
+        sha256 = ("f" if name == EVAL[1] else "0") * 64
+        changes((EVAL[0], name), inputs={"corpus": {"sha256": sha256}})(study)
+
+
 def infinite(study):
     """JSON readers turn 1e999 into infinity without a word."""
     path = Layout.of(study).record(*EVAL)
@@ -160,6 +167,7 @@ BREAKS = [
     ("data_hash", "error", ("prepare_data", "data"), lambda study: Layout.of(study).data("train").write_text("other")),
     ("data_hash", "error", TRAIN, changes(TRAIN, inputs={"data": {"sha256": "0" * 64}})),
     ("same_data", "error", EVAL, changes(EVAL, inputs={"data": {"sha256": "0" * 64}})),
+    ("same_data", "error", EVAL, corpora),
     ("sidecars", "error", EVAL, lose("items")),
     ("sidecars", "error", EVAL, lambda study: Layout.of(study).sidecar(*EVAL, "items").write_bytes(b"PAR1")),
     ("sidecars", "warning", EVAL, changes(EVAL, outputs={"trace": {"file": "gone.parquet", "sha256": "0" * 64}})),
@@ -250,6 +258,15 @@ def test_every_expectation_is_broken_by_some_record_here():
         repeats([20.0, 20.01, 20.02]),
         changes(EVAL, metrics={"resumed_items": 5, "generate_s": 20.0, "throughput_tok_s": 10.0}),
         board(counter_j=None, integral_j=None, mean_w=None),
+        lambda study: [
+            edit(
+                study,
+                EVAL[0],
+                f"{variant}.bnb-nf4",
+                lambda r: r["settings"]["effective"].update(kernels={"Linear4bit": 28}),
+            )
+            for variant in ("base", "grpo-s0", "grpo-s1")
+        ],
         lambda study: Layout.of(study).data("test").unlink(),
         lambda study: (Layout.of(study).record(*EVAL).parent / ".half-written.json").write_text("{"),
     ],

@@ -14,12 +14,12 @@ from gainwatt.validation.findings import ERROR, WARNING, Severity
 _STAGE = ("evaluate_gsm8k",)
 _AGAIN = "run the rule evaluate_gsm8k of this cell again"
 _EXACT = 1e-9
-# A difference in these changes the text; in others (a batch halved for lack of memory, a kernel) speed and rounding.
+# A difference in these changes the text, so that they must be equal over the matrix. The others (kernels, the type that
+# a scheme computes in, a batch halved for lack of memory) may belong to the scheme, and must be equal within it.
 _DECODING = {
     "engine", "do_sample", "num_beams", "temperature", "top_p", "top_k", "min_p", "seed", "max_new_tokens",
-    "repetition_penalty", "presence_penalty", "frequency_penalty", "stop_token_ids", "stop",
+    "repetition_penalty", "presence_penalty", "frequency_penalty", "stop_token_ids", "stop", "ignore_eos",
 }  # fmt: skip
-_PER_SCHEME = {"dtype", "quantization"}
 
 
 @each_record(WARNING, source="validation.parse_rate_warning and validation.parse_rate_error", stages=_STAGE)
@@ -87,18 +87,22 @@ def same_questions(study: Collected) -> Iterator[Problem]:
     yield from _odd_ones(asked, "it was asked other questions, or in other words, than the other cells")
 
 
-@whole_study(ERROR, source="one decoding for the whole matrix")
+@whole_study(ERROR, source="one decoding for the whole matrix, one way of running for each scheme")
 def same_generation(study: Collected) -> Iterator[Problem]:
-    """The generation settings in force are equal over the matrix, but for the type that a scheme computes in."""
+    """The decoding in force is equal over the matrix (else an error), all else within a scheme (else a warning)."""
     effective: dict[str, dict[str, Any]] = {}
+    by_scheme: dict[str, list[str]] = {}
     for record in study.of(_STAGE[0]):
         found = record["settings"].get("effective")
         if isinstance(found, dict):
             effective[record["file"]] = found
-    for name in sorted({key for found in effective.values() for key in found} - {"dtype"}):
-        values = {file: repr(found.get(name, "not recorded")) for file, found in effective.items()}
-        severity: Severity = ERROR if name in _DECODING else WARNING
-        yield from _odd_ones(values, f"its effective {name} is {{value}}, the other cells have {{usual}}", severity)
+            by_scheme.setdefault(str(record["cell"].get("scheme")), []).append(record["file"])
+    for name in sorted({key for found in effective.values() for key in found}):
+        decoding = name in _DECODING
+        for files in [list(effective)] if decoding else list(by_scheme.values()):
+            values = {file: repr(effective[file].get(name, "not recorded")) for file in files}
+            text = f"its effective {name} is {{value}}, the other cells have {{usual}}"
+            yield from _odd_ones(values, text, ERROR if decoding else WARNING)
 
 
 def _odd_ones(values: dict[str, str], text: str, severity: Severity = ERROR) -> Iterator[Problem]:

@@ -137,18 +137,34 @@ def same_data(study: Collected) -> Iterator[Problem]:
     for stage in study.stages:
         groups: dict[str, list[Record]] = {}
         for record in study.of(stage):
-            group = json.dumps(
-                {k: v for k, v in record["cell"].items() if k not in ("variant", "scheme")}, sort_keys=True
-            )
+            kept = {key: value for key, value in record["cell"].items() if key not in _shared_by(stage)}
+            group = json.dumps(kept, sort_keys=True)
             groups.setdefault(group, []).append(record)
         for records in groups.values():
-            hashes = {record["file"]: sha_of(record["inputs"], "data") for record in records}
-            counted = Counter(sha for sha in hashes.values() if sha is not None)
-            usual = max(counted, key=lambda sha: (counted[sha], sha)) if counted else None
-            for file, sha in hashes.items():
-                if sha != usual:
-                    what = f"it read the data {brief(sha)}, the other cells of {stage} read {brief(usual)}"
-                    yield Problem(what, _AGAIN, file=file)
+            for name in sorted({name for record in records for name in record["inputs"] if _is_data(name)}):
+                yield from _unlike(stage, name, records)
+
+
+def _shared_by(stage: str) -> tuple[str, ...]:
+    """Parts of a cell that do not change what is read; each quantization scheme may calibrate on its own texts."""
+    return ("variant",) if stage == "quantize" else ("variant", "scheme")
+
+
+def _is_data(name: str) -> bool:
+    """Inputs that every cell of a stage shares; checkpoints and settings have checks of their own."""
+    return name in ("data", "corpus", "tokens", "calibration", "text") or name.startswith("items.")
+
+
+def _unlike(stage: str, name: str, records: list[Record]) -> Iterator[Problem]:
+    hashes = {record["file"]: sha_of(record["inputs"], name) for record in records}
+    counted = Counter(sha for sha in hashes.values() if sha is not None)
+    usual = max(counted, key=lambda sha: (counted[sha], sha))
+    for file, sha in hashes.items():
+        # Only some schemes are calibrated; every cell of an evaluation names its data.
+        if sha != usual and (sha is not None or name == "data"):
+            yield Problem(
+                f"its {name} is {brief(sha)}, the other cells of {stage} read {brief(usual)}", _AGAIN, file=file
+            )
 
 
 @each_record(ERROR, source="SHA-256 of the file", any_status=True)
