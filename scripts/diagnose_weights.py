@@ -23,13 +23,12 @@ from gainwatt.modeling import device, load_model, load_tokenizer, memory_mib
 from gainwatt.quantization.calibration import load_calibration
 from gainwatt.schemes import Scheme, get_scheme
 from gainwatt.study import BASE, DENSE, Study
-from gainwatt.weights.evaluated import CHANGES, NUMBERS, Side, compare
 from gainwatt.weights.measure import Plan
 from gainwatt.weights.memory import peak_rss_mib, reset_peak_rss
 from gainwatt.weights.outputs import activation_rows, compare_outputs
 from gainwatt.weights.quantizers import quantizer
 from gainwatt.weights.run import diagnose, write_rows, write_table
-from gainwatt.weights.select import matrices
+from gainwatt.weights.stored_record import compare_stored
 from gainwatt.weights.summary import null_reasons, summarize
 from gainwatt.weights.update import column_name
 from gainwatt.weights.variants import diagnosed_variants
@@ -86,87 +85,6 @@ def measure_weights(job: Job, study: Study, args: argparse.Namespace) -> tuple[C
     write_rows(layers, measured, plan)
     job.add_output("layers", layers)
     return checkpoint, base
-
-
-Quantized = list[tuple[Scheme, Checkpoint]]
-
-
-def read_quantized(
-    job: Job, given: list[tuple[str, Path]], parent: Checkpoint, reasons: dict[str, str], *, prefix: str = "quantized"
-) -> Quantized:
-    """The quantized checkpoints of `parent`; what could not be made lands in `reasons`.
-
-    Raises InputError for one that was not made from `parent`.
-    """
-    found = []
-    for name, manifest in given:
-        try:
-            made = read_manifest(manifest)
-        except UnavailableError as error:
-            reasons[name] = error.what
-            continue
-        if made.scheme != name or made.parent_sha256 != parent.sha256:
-            raise InputError(
-                f"{manifest} is not the {name} checkpoint that was made from the {parent.variant} one "
-                f"({parent.sha256[:12]})",
-                "give the manifest of the same variant, or quantize it again",
-            )
-        job.add_input(f"{prefix}_{column_name(name)}", made.sha256, variant=made.variant, scheme=made.scheme)
-        found.append((get_scheme(name), made))
-    return found
-
-
-def compare_stored(
-    job: Job, study: Study, args: argparse.Namespace, checkpoint: Checkpoint, base: Checkpoint | None
-) -> tuple[Quantized, dict[str, str]]:
-    """The error of each quantized checkpoint and what it keeps of the change, from what is stored.
-
-    Returns the checkpoints, and by scheme why there is none.
-    """
-    reasons: dict[str, str] = {}
-    quantized = read_quantized(job, args.quantized, checkpoint, reasons)
-    base_reasons: dict[str, str] = {}
-    given = args.base_quantized if base is not None else []
-    originals = read_quantized(job, given, base or checkpoint, base_reasons, prefix="base_quantized")
-    theirs = {scheme.name: made for scheme, made in originals}
-    embeddings = study.diagnose.include_embeddings
-    modules, rows = matrices(checkpoint.folder, include_embeddings=embeddings), []
-    for scheme, made in quantized:
-        name = scheme.name
-        try:
-            ours = Side.read(checkpoint.folder, made.folder, include_embeddings=embeddings)
-        except UnavailableError as error:
-            null_stored(job, name, error.what, NUMBERS)
-            continue
-        other = None
-        if base is not None and name in theirs:
-            other = Side.read(base.folder, theirs[name].folder, include_embeddings=embeddings)
-        elements = Plan(device=device()).elements()
-        found, numbers = compare(ours, other, name, modules, elements=elements, device=device())
-        rows += found
-        why = "the base is what trained checkpoints are compared with" if base is None else base_reasons.get(name)
-        for number, value in numbers.items():
-            store_number(job, number, name, value, why if number in CHANGES else None)
-    for name, reason in reasons.items():
-        null_stored(job, name, reason, NUMBERS)
-    if rows:
-        add_table(job, args.record, "stored", rows)
-    return quantized, reasons
-
-
-def store_number(job: Job, number: str, scheme: str, value: float | None, reason: str | None) -> None:
-    """A metric `stored_<number>_<scheme>`, with its reason where it is null."""
-    metric = f"stored_{number}_{column_name(scheme)}"
-    if value is None:
-        job.null(metric, reason or "undefined: nothing differs, or no checkpoint of the base was given")
-    else:
-        job.metrics[metric] = value
-
-
-def null_stored(job: Job, scheme: str, reason: str, numbers: tuple[str, ...]) -> None:
-    """Say why a quantized checkpoint was not compared."""
-    for number in numbers:
-        store_number(job, number, scheme, None, reason)
 
 
 def look_at_text(
@@ -237,7 +155,11 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
     checkpoint, base = measure_weights(job, study, args)
     job.metrics["weights_peak_rss_mib"] = peak_rss_mib()
     with job.phase("stored"):
-        quantized, reasons = compare_stored(job, study, args, checkpoint, base)
+        quantized, reasons, rows = compare_stored(
+            job, study, checkpoint, base, given=args.quantized, base_given=args.base_quantized
+        )
+        if rows:
+            add_table(job, args.record, "stored", rows)
     if args.data is not None:
         reference = get_scheme(study.quantize.reference)
         others = [] if base is None else [(BASE, base, reference)]

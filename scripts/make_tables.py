@@ -14,7 +14,7 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.atomic import write_text
 from gainwatt.study import Layout
-from gainwatt.tables import accuracy, cost, stages
+from gainwatt.tables import accuracy, cost, stages, weights
 from gainwatt.tables.results import Results
 from gainwatt.tables.summary import summary
 from gainwatt.tables.write import write_csv
@@ -29,7 +29,10 @@ TABLES = {
     "energy_by_job": cost.energy_by_job,
     "training": stages.training,
     "quantization": stages.quantization,
-    "weights": stages.weights,
+    "weights": weights.weights,
+    "weight_errors": weights.weight_errors,
+    "weight_changes": weights.weight_changes,
+    "weight_layers": weights.weight_layers,
 }
 
 

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from gainwatt.engines.base import Completion, Request, stop_token_ids
+from gainwatt.engines.base import (
+    Completion,
+    EngineError,
+    Memory,
+    Request,
+    Solved,
+    longest_first,
+    make_completion,
+    stop_token_ids,
+)
+from gainwatt.oom import is_out_of_memory
+
+Work = TypeVar("Work")
+Done = TypeVar("Done")
+
+LOGITS_BYTES = 2**30
+"""Scoring takes as many texts at once as keep the logits of their solutions below this."""
 
 
 class TransformersEngine:
     """An `Engine` over a loaded model and tokenizer."""
 
+    batch_size: int | None
+
     def __init__(
         self, model: Any, tokenizer: Any, *, batch_size: int, max_new_tokens: int, repetition_penalty: float
     ) -> None:
         from transformers import GenerationConfig
+
+        from gainwatt.modeling import linear_modules
 
         self.model = model
         self.tokenizer = tokenizer
@@ -42,35 +63,89 @@ class TransformersEngine:
             "repetition_penalty": repetition_penalty,
             "max_new_tokens": max_new_tokens,
             "stop_token_ids": self.stop_ids,
+            "skip_special_tokens": True,
             "batch_size": batch_size,
             "attention": getattr(model.config, "_attn_implementation", None),
+            "kernels": linear_modules(model),
         }
+        self._after_load_mib = self._allocated_mib()
 
     def warm_up(self, requests: Sequence[Request], tokens: int = 4) -> None:
-        """Generate a few tokens for the shortest prompt, so that lazy loading and kernel set-up are not measured."""
+        """Generate a few tokens for the shortest prompt."""
         import torch
+
+        from gainwatt.modeling import reset_peak_memory
 
         request = min(requests, key=lambda found: len(found.token_ids))
         ids = torch.tensor([request.token_ids], device=self.model.device)
         with torch.inference_mode():
             self.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens)
+        reset_peak_memory()
+        self._after_load_mib = self._allocated_mib()
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        """Longest prompts first, so that a lack of memory shows in the first batch."""
+        """Batch by batch. A batch for which memory does not suffice is halved, and so are those after it."""
+
+        def halved(size: int) -> None:
+            self.batch_size = size
+
+        size = self.batch_size or 1
+        yield from self._in_batches(longest_first(requests), self._batch, size, halved, "generation")
+
+    def score(self, texts: Sequence[Solved]) -> Iterator[tuple[float, int]]:
+        """Batch by batch, halved like those of `generate`, with the logits of the solutions alone."""
+        waiting = sorted(texts, key=lambda text: (-len(text.token_ids), text.index))
+        if waiting:
+            size = min(self.batch_size or 1, self._rows_within(LOGITS_BYTES, waiting))
+            yield from self._in_batches(waiting, self._loss, size, lambda _: None, "reference loss")
+
+    def memory(self) -> Memory:
+        """Allocated memory after loading and at the peak since `warm_up`; GPUs only."""
+        from gainwatt.modeling import loaded_bytes, memory_mib
+
+        parameters = loaded_bytes(self.model)
+        peak = memory_mib()["peak_allocated_mib"]
+        if self._after_load_mib is None or peak is None:
+            why = "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib"
+            names = ("allocated_after_load_mib", "peak_allocated_mib")
+            return Memory({"parameter_bytes": parameters}, dict.fromkeys(names, why))
+        found = {"allocated_after_load_mib": self._after_load_mib, "peak_allocated_mib": peak}
+        return Memory({"parameter_bytes": parameters, **found}, {})
+
+    def close(self) -> None:
+        """Forget the model and give its memory back."""
         import torch
 
-        waiting = sorted(requests, key=lambda request: (-len(request.token_ids), request.index))
+        self.model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _in_batches(
+        self,
+        waiting: Sequence[Work],
+        work: Callable[[Sequence[Work]], Done],
+        size: int,
+        halved: Callable[[int], None],
+        what: str,
+    ) -> Iterator[Done]:
+        """Call `work` on batches of at most `size`; `halved` is told each smaller size, `events` too."""
+        import torch
+
         while waiting:
-            batch = waiting[: self.batch_size]
+            batch = waiting[:size]
+            done = None
             try:
-                done = self._batch(batch)
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
+                done = work(batch)
+            except Exception as error:
+                # Nothing may hold the exception while the batch is tried again: its frames hold the batch's tensors.
+                if _gpu_failed(error):
+                    raise _dead(error) from error
+                if not is_out_of_memory(error) or len(batch) == 1:
                     raise
-                done = None  # while the exception lives, its frames hold the batch's tensors
             if done is None:
-                before, self.batch_size = self.batch_size, self.batch_size // 2
-                self.events.append(f"out of memory at batch size {before}: halved to {self.batch_size}")
+                size = len(batch) // 2
+                halved(size)
+                self.events.append(f"{what}: out of memory at batch size {len(batch)}, halved to {size}")
                 torch.cuda.empty_cache()
                 continue
             waiting = waiting[len(batch) :]
@@ -89,13 +164,59 @@ class TransformersEngine:
             out = self.model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
         generated = out[:, width:].tolist()  # copying to the host waits for the device
         seconds = time.monotonic() - started
-        return [self._completion(r, tokens, seconds, len(batch)) for r, tokens in zip(batch, generated, strict=True)]
+        return [
+            make_completion(self.tokenizer, self.stop_ids, r, tokens, latency_s=seconds, batch_size=len(batch))
+            for r, tokens in zip(batch, generated, strict=True)
+        ]
 
-    def _completion(self, request: Request, tokens: list[int], seconds: float, batch_size: int) -> Completion:
-        """Cut at the first stop token; what follows it is padding."""
-        for position, token in enumerate(tokens):
-            if token in self.stop_ids:
-                text = self.tokenizer.decode(tokens[:position], skip_special_tokens=True)
-                return Completion(request.index, text, position + 1, "stop", seconds, batch_size)
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Completion(request.index, text, len(tokens), "length", seconds, batch_size)
+    def _loss(self, batch: Sequence[Solved]) -> tuple[float, int]:
+        """Summed loss of the batch's solutions. Padding stands on the right, where no token before it sees it."""
+        import torch
+
+        width = max(len(text.token_ids) for text in batch)
+        first = min(text.prompt_tokens for text in batch) - 1
+        pad, device = self.tokenizer.pad_token_id, self.model.device
+        ids = torch.tensor([[*t.token_ids, *[pad] * (width - len(t.token_ids))] for t in batch], device=device)
+        mask = torch.tensor([[1] * len(t.token_ids) + [0] * (width - len(t.token_ids)) for t in batch], device=device)
+        keep: dict[str, Any] = {}
+        if self._keeps_some_logits():
+            keep["logits_to_keep"] = torch.arange(first, width - 1, device=device)
+        loss, count = 0.0, 0
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **keep).logits
+            start = first if keep else 0
+            for row, text in enumerate(batch):
+                begin, end = text.prompt_tokens, len(text.token_ids)
+                # Row by row: with a large vocabulary an fp32 copy of the whole batch would not fit.
+                found = logits[row, begin - 1 - start : end - 1 - start].float()
+                loss += float(torch.nn.functional.cross_entropy(found, ids[row, begin:end], reduction="sum"))
+                count += end - begin
+        return loss, count
+
+    def _keeps_some_logits(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+    def _rows_within(self, limit: int, texts: Sequence[Solved]) -> int:
+        """Rows whose logits take at most `limit` bytes in the model's type; at least 1."""
+        width = max(len(text.token_ids) for text in texts)
+        first = min(text.prompt_tokens for text in texts) - 1 if self._keeps_some_logits() else 0
+        vocabulary = self.model.config.get_text_config().vocab_size
+        row = (width - first) * vocabulary * self.model.dtype.itemsize
+        return max(1, limit // row)
+
+    def _allocated_mib(self) -> float | None:
+        from gainwatt.modeling import memory_mib
+
+        return memory_mib()["allocated_mib"]
+
+
+def _gpu_failed(error: Exception) -> bool:
+    named = type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+    return named and not is_out_of_memory(error)
+
+
+def _dead(error: Exception) -> EngineError:
+    """After a CUDA error the process cannot use the GPU again."""
+    return EngineError(
+        f"the GPU failed: {str(error).splitlines()[0]}", "the system's log (dmesg, Xid) has the GPU's own message"
+    )

@@ -1,38 +1,87 @@
-"""Reconstruction error by layer and kind of module, base against trained, and code flips."""
+"""Weight error by layer and kind of module, base against trained: computed for the proxy, stored for each scheme."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from gainwatt.figures import style
 from gainwatt.study import BASE
-from gainwatt.tables.results import Results, read_sidecar
+from gainwatt.tables.results import Results
+from gainwatt.tables.weights import layer_table, place_of, stored_table
+from gainwatt.weights.variants import matched_variant
+
+PROXY = "symmetric 4-bit proxy"
+_COLUMNS = 4
+Points = dict[str, dict[str, list[tuple[int, float]]]]
+"""Kind of module -> scheme -> (layer, error) in order of layers."""
 
 
 def layer_errors(results: Results) -> Any | None:
-    """Relative error of the symmetric 4-bit proxy by layer, one colour per module, base and first trained variant."""
+    """One panel per kind of module: relative squared error by layer and scheme; lines are the base, rings the trained.
+
+    None without a diagnosis of the base.
+    """
     found = {v: r for v, r in results.diagnoses.items() if r["status"] == "ok" and "layers" in r["outputs"]}
     if BASE not in found:
         return None
-    figure, axes = style.new(7.5, 3.6)
-    modules: dict[str, int] = {}
-    for variant, line in zip([BASE, *[v for v in found if v != BASE][:1]], ("-", ":"), strict=False):
-        rows = read_sidecar(found[variant], "layers", ["module_name", "w4_relative_mse"])
-        series: dict[str, list[tuple[int, float]]] = {}
-        for name, error in zip(rows["module_name"], rows["w4_relative_mse"], strict=True):
-            match = re.search(r"layers\.(\d+)\.(?:\w+\.)?(\w+)", name)
-            if match and error is not None:
-                series.setdefault(match[2], []).append((int(match[1]), 100 * error))
-        for module, points in sorted(series.items()):
-            place = modules.setdefault(module, len(modules))
-            label = module if variant == BASE else None
-            axes.plot(
-                *zip(*sorted(points), strict=True), line, color=style.COLOURS[place % 8],
-                marker=style.MARKERS[place % 8], ms=3.5, lw=1, label=label,
-            )  # fmt: skip
-    axes.set(title="4-bit round-to-nearest error by layer (solid: base, dotted: trained)", xlabel="layer")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylabel("relative squared error (%)")
-    axes.legend(fontsize=8, ncol=2)
+    base = _points(found[BASE])
+    if not base:
+        return None
+    trained = matched_variant(results.study)
+    other = _points(found[trained]) if trained in found else {}
+    rows = -(-len(base) // _COLUMNS)
+    figure, _ = style.new(11, 0.9 + 2.1 * rows)
+    figure.clear()
+    grid = figure.subplots(rows, min(_COLUMNS, len(base)), sharex=True, sharey=True, squeeze=False).ravel()
+    schemes = list(dict.fromkeys(scheme for series in base.values() for scheme in series))
+    for axes, (module, series) in zip(grid, sorted(base.items()), strict=False):
+        for place, scheme in enumerate(schemes):
+            colour = style.COLOURS[place % 8]
+            axes.plot(*zip(*series.get(scheme, []), strict=True), color=colour, lw=1.2, marker=".", ms=4)
+            points = other.get(module, {}).get(scheme, [])
+            axes.plot(*zip(*points, strict=True), "o", mfc="none", mec=colour, ms=6, mew=0.9) if points else None
+        axes.set_title(module, fontsize=10)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in grid[len(base) :]:
+        axes.axis("off")
+    _labels(figure, grid, schemes, trained if other else None, len(base))
     return figure
+
+
+def _labels(figure: Any, grid: Any, schemes: list[str], trained: str | None, panels: int) -> None:
+    from matplotlib.lines import Line2D
+
+    for axes in grid[max(0, panels - _COLUMNS) : panels]:
+        axes.set_xlabel("layer")
+        axes.tick_params(labelbottom=True)
+    lines = [Line2D([], [], color=style.COLOURS[i % 8], marker=".", label=name) for i, name in enumerate(schemes)]
+    if trained:
+        lines.append(Line2D([], [], ls="", marker="o", mfc="none", mec="#444444", label=f"ring: {trained}"))
+    grid[0].set_ylim(0, 1.05 * grid[0].get_ylim()[1])
+    figure.supylabel("relative squared error (%)", fontsize=10)
+    figure.suptitle(
+        "Weight error by layer and kind of module, base (lines) against trained", fontsize=11, weight="bold"
+    )
+    empty = grid[panels:]
+    if len(empty):
+        empty[0].legend(handles=lines, loc="center", fontsize=9)
+    else:
+        figure.legend(handles=lines, loc="outside lower center", ncol=len(lines), fontsize=9)
+
+
+def _points(record: Any) -> Points:
+    found: Points = {}
+    stored = stored_table(record)
+    for row in layer_table(record):
+        place = place_of(row["module_name"])
+        if place["layer"] is None:
+            continue
+        errors = {PROXY: row["w4_relative_mse"]}
+        errors |= {scheme: modules.get(row["module_name"]) for scheme, modules in stored.items()}
+        for scheme, error in errors.items():
+            if error is not None:
+                found.setdefault(place["module"], {}).setdefault(scheme, []).append((place["layer"], 100 * error))
+    for series in found.values():
+        for points in series.values():
+            points.sort()
+    return found

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gainwatt.study import DENSE
 from gainwatt.tables.cost import phase_energy
 from gainwatt.tables.results import Results
-from gainwatt.weights.pairing import check_pairing
 
 Row = dict[str, Any]
 
@@ -40,11 +38,15 @@ def training(results: Results) -> list[Row]:
 
 
 def quantization(results: Results) -> list[Row]:
-    """One row per quantized checkpoint: bytes, time, memory, AWQ's own error."""
+    """One row per quantized checkpoint: bytes on disk and after load, time, memory, weight and search errors.
+
+    `relative_mse` is that of the stored weights. `search_error_*` are the mean squared output errors that AWQ saw,
+    before and after it chose its scales: mean and maximum over the layers that it searched, and the mean of after over
+    before.
+    """
     rows = []
     for cell, record in results.quantizations.items():
         metrics = record["metrics"]
-        errors = list(record["settings"].get("layer_errors", {}).values())
         gross, _, seconds = phase_energy(record, "quantize")
         rows.append(
             {
@@ -57,26 +59,25 @@ def quantization(results: Results) -> list[Row]:
                 "quantize_s": seconds,
                 "quantize_gross_j": gross,
                 "calibration_tokens": record["inputs"].get("calibration", {}).get("tokens"),
-                "layer_error_initial_mean": _mean([error["initial"] for error in errors]),
-                "layer_error_best_mean": _mean([error["best"] for error in errors]),
+                "loaded_bytes": metrics.get("loaded_bytes"),
+                "allocated_after_load_mib": metrics.get("allocated_after_load_mib"),
+                "peak_allocated_mib": metrics.get("peak_allocated_mib"),
+                "peak_rss_mib": metrics.get("peak_rss_mib"),
+                "relative_mse": metrics.get("relative_mse"),
+                "relative_mse_max": metrics.get("relative_mse_max"),
+                **_search_errors(record["settings"].get("layer_errors") or {}),
             }
         )
     return rows
 
 
-def weights(results: Results) -> list[Row]:
-    """One row per variant: the global weight statistics of its unquantized checkpoint.
-
-    Raises RecordError when an evaluation of the variant is of another checkpoint than the diagnosis.
-    """
-    rows = []
-    for variant, record in results.diagnoses.items():
-        for cell, evaluation in results.evaluations.items():
-            if cell.variant == variant and evaluation["status"] == "ok" and record["status"] == "ok":
-                check_pairing(record, evaluation)
-        numbers = {name: value for name, value in record["metrics"].items() if not isinstance(value, list | dict)}
-        rows.append({"variant": variant, "checkpoint": DENSE, "status": record["status"], **numbers})
-    return rows
+def _search_errors(layers: dict[str, dict[str, float]]) -> Row:
+    found = {key: [error[key] for error in layers.values()] for key in ("initial", "best")}
+    ratios = [error["best"] / error["initial"] for error in layers.values() if error["initial"]]
+    row: Row = {"search_layers": len(layers) or None}
+    for key, values in found.items():
+        row |= {f"search_error_{key}_mean": _mean(values), f"search_error_{key}_max": max(values, default=None)}
+    return row | {"search_error_best_over_initial_mean": _mean(ratios)}
 
 
 def _mean(values: list[float]) -> float | None:

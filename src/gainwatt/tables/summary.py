@@ -6,6 +6,7 @@ from typing import Any
 
 from gainwatt.study import schemes, variants
 from gainwatt.tables.results import Results
+from gainwatt.tables.weights import changes_section
 from gainwatt.tables.write import to_markdown
 
 Row = dict[str, Any]
@@ -25,6 +26,8 @@ def summary(results: Results, tables: dict[str, list[Row]]) -> str:
     parts.append(to_markdown([_points(row) for row in tables["gains"]]))
     parts.append(f"## Does it survive? (margin {100 * study.statistics.survival_margin:g} points)\n")
     parts.append(_survival(tables["gain_survival"]))
+    if section := changes_section(results, tables.get("weight_changes", [])):
+        parts.append(section)
     parts.append("## Cost per correct answer\n")
     parts.append(_cost(tables["cost_per_correct"]))
     return "\n".join(parts)

@@ -17,6 +17,7 @@ BLOCK = 64
 _SCALE_BLOCK = 256  # block of the second quantization, fixed in bitsandbytes
 _ENTRIES = 1 << 16
 _HALF = _ENTRIES / 2
+_BLOCKS_AT_ONCE = 1 << 14
 _TABLES: dict[tuple[str, str], Any] = {}  # by quantizer and device; made once for all tensors
 
 
@@ -143,12 +144,15 @@ class LevelErrors:
 
     def result(self) -> QuantError:
         """Of everything added."""
-        scales, *sums = self._sums[:, : self._filled]
-        square, cross, level_square = (row.double() for row in sums)
-        if not self._quantizer.double_quant:
-            return QuantError(float(square.sum()), None)
-        change = self._quantizer.requantized(scales).double() - scales.double()
-        return QuantError(float((square + 2 * change * cross + change.square() * level_square).sum()), None)
+        scales = self._sums[0, : self._filled]
+        changed = self._quantizer.requantized(scales) if self._quantizer.double_quant else scales
+        total = 0.0
+        for first in range(0, self._filled, _BLOCKS_AT_ONCE):
+            part = slice(first, min(first + _BLOCKS_AT_ONCE, self._filled))
+            square, cross, level_square = self._sums[1:, part].double()
+            change = changed[part].double() - scales[part].double()
+            total += float((square + 2 * change * cross + change.square() * level_square).sum())
+        return QuantError(total, None)
 
 
 def _not_numbers(values: Any) -> Any:

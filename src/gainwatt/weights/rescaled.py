@@ -70,7 +70,8 @@ class Norms:
             if module.endswith(f".{name}") and before in stored and before in dense:
                 rows = self.rescaling(before, dense, stored, elements).rows
                 # A layer that shares its heads has fewer rows than the next one has columns, and is not rescaled.
-                return Rescaling(columns=1 / rows if rows is not None and len(rows) == stored[module].shape[1] else None)
+                fits = rows is not None and len(rows) == stored[module].shape[1]
+                return Rescaling(columns=1 / rows if fits else None)
         columns = self._exact(module)
         if columns is not None and columns.numel() != stored[module].shape[1]:
             columns = None
