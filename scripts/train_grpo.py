@@ -130,6 +130,7 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
         config = make_config(study, seed, args.work)
         with config.main_process_first(local=False):
             checkpoint = last_complete(args.work, same_run)
+            job.keep_energy(args.work / "energy.json", same_run)
             log = StepLog(args.work, resume_step=step_of(checkpoint))
         trainer = make_trainer(job, study, base, items, config, log)
     with job.phase("train"), naming(args.work):

@@ -144,3 +144,20 @@ def test_the_log_begins_with_the_command(job, capsys):
     with job():
         pass
     assert capsys.readouterr().err.startswith("command: ")
+
+
+def test_energy_of_a_process_that_was_stopped_is_named_by_the_next(job, tmp_path):
+    journal = tmp_path / "work" / "energy.json"
+    with pytest.raises(RuntimeError, match="killed"), job() as running:
+        running.keep_energy(journal, "same work")
+        raise RuntimeError("killed")
+    assert journal.exists()
+    with job() as running:
+        running.keep_energy(journal, "same work")
+    earlier = read_record(tmp_path / "r" / "base.json")["energy"]["earlier_segments"]
+    assert (earlier["count"], earlier["complete"]) == (1, True)
+    assert earlier["segments"][0]["seconds"] > 0
+    assert not journal.exists()
+    with job() as running:
+        running.keep_energy(journal, "same work")
+    assert "earlier_segments" not in read_record(tmp_path / "r" / "base.json")["energy"]

@@ -81,6 +81,15 @@ class Job:
         """Name something that decides the result, by its hash."""
         self.inputs[name] = {"sha256": sha256, **about}
 
+    def keep_energy(self, path: Path, identity: str) -> None:
+        """Keep the joules so far in `path`: should this process be killed, the one that goes on names them.
+
+        `identity` is a hash of what decides the result; what a process with another one left there does not count.
+        """
+        if self._active:
+            self._meter.keep_journal(path, identity)
+            self.on_written(self._meter.forget_journal)
+
     def add_output(self, name: str, path: Path) -> None:
         """Name a file written beside the record."""
         self.outputs[name] = {"file": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size}
