@@ -1,7 +1,7 @@
 """Draw every figure of a study from its records, as SVG and PNG: no GPU, no model, no measurement.
 
-Writes index.json last: each figure with the kind of record that it was made from. A figure whose records do not exist
-(yet) is left out and named there with the reason.
+Writes index.json last: each figure with title, caption, a text for those who do not see it, and the records that it was
+made from. A figure whose records do not exist (yet) is left out and named there with the reason.
 """
 
 from __future__ import annotations
@@ -11,28 +11,42 @@ from typing import Any
 
 from gainwatt import cli
 from gainwatt.atomic import write_json
-from gainwatt.figures import accuracy, power, style, training, weights
+from gainwatt.disk import naming
+from gainwatt.figures import accuracy, codes, energy, outliers, paired, power, style, training, weights
+from gainwatt.figures.describe import describe, reason, sources
 from gainwatt.tables.results import Results
 
 FIGURES = {
     "accuracy": (accuracy.accuracy, "evaluate_gsm8k"),
     "gain_survival": (accuracy.survival, "evaluate_gsm8k"),
+    "paired_changes": (paired.paired_changes, "evaluate_gsm8k"),
     "training": (training.training, "train_grpo"),
+    "energy_latency": (energy.energy_latency, "evaluate_gsm8k"),
     "layer_errors": (weights.layer_errors, "diagnose_weights"),
+    "outlier_maps": (outliers.outlier_maps, "diagnose_weights"),
+    "code_flips": (codes.code_flips, "diagnose_weights"),
+    "scheme_bytes": (codes.scheme_bytes, "quantize"),
     "power_trace": (power.power_trace, "any metered job"),
 }
 
 
 def draw(results: Results, out: Path) -> dict[str, Any]:
-    """Draw each figure into `out`; returns the index."""
+    """Draw each figure into `out`; returns the index. What an earlier run drew and this one cannot is removed."""
     out.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {}
     for name, (figure_of, stage) in FIGURES.items():
         figure = figure_of(results)
+        entry: dict[str, Any] = {"files": [], "made_from": stage}
         if figure is None:
-            index[name] = {"files": [], "made_from": stage, "reason": f"no record of {stage} holds what it needs"}
+            entry["reason"] = reason(results, name, stage)
+            for kind in style.KINDS:
+                (out / f"{name}.{kind}").unlink(missing_ok=True)
         else:
-            index[name] = {"files": style.save(figure, out, name), "made_from": stage}
+            entry |= describe(results, name, figure) | {"records": sources(results, name, stage)}
+            entry["files"] = style.save(figure, out, name)
+        if results.stale:
+            entry["stale"] = sorted({found.setting for found in results.stale})
+        index[name] = entry
     return index
 
 
@@ -40,10 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the figures (default: from the study)")
+    parser.add_argument("--allow-stale", action="store_true", help="use records made with other settings, and say so")
     args = parser.parse_args(argv)
     study, layout = cli.study_of(args, check_paths=False)
     out = args.out or layout.figures
-    write_json(out / "index.json", draw(Results.load(study, layout), out))
+    results = Results.load(study, layout, allow_stale=args.allow_stale)
+    with naming(out):
+        write_json(out / "index.json", draw(results, out))
     return 0
 
 

@@ -134,7 +134,11 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
             log = StepLog(args.work, resume_step=step_of(checkpoint))
         trainer = make_trainer(job, study, base, items, config, log)
     with job.phase("train"), naming(args.work):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if step_of(checkpoint) < study.train.max_steps:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        else:
+            # Killed after the last step, before the model was saved: the trainer would train one step more.
+            trainer._load_from_checkpoint(str(checkpoint))
     if not trainer.is_world_process_zero():
         return
     with job.phase("save"):

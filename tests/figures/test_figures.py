@@ -7,16 +7,20 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from factories import study_content, write_all_records, write_evaluation, write_training
-from gainwatt.figures import accuracy, power, style, training, weights
+from gainwatt.figures import accuracy, energy, paired, power, style, training, weights
+from gainwatt.figures.describe import TEXTS, describe, reason, sources
+from gainwatt.record import file_sha256
 from gainwatt.study import Cell, Layout, Study
 from gainwatt.tables.results import Results
 
 FIGURES = {
     "accuracy": accuracy.accuracy,
-    "survival": accuracy.survival,
+    "gain_survival": accuracy.survival,
+    "paired_changes": paired.paired_changes,
     "training": training.training,
     "layer_errors": weights.layer_errors,
-    "power": power.power_trace,
+    "energy_latency": energy.energy_latency,
+    "power_trace": power.power_trace,
 }
 
 
@@ -52,15 +56,22 @@ def test_files_are_well_formed_and_repeat(results, tmp_path, name):
         assert hidden not in png.lower()
 
 
-@pytest.mark.parametrize("name", ["survival", "training", "layer_errors", "power"])
+@pytest.mark.parametrize(
+    "name", ["gain_survival", "paired_changes", "training", "layer_errors", "energy_latency", "power_trace"]
+)
 def test_without_records_there_is_no_figure(bare, name):
     assert FIGURES[name](bare) is None
 
 
+def labels(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
 def test_accuracy_shows_every_measured_cell(results):
-    axes = accuracy.accuracy(results).axes[0]
+    figure = accuracy.accuracy(results)
+    (axes,), (legend,) = figure.axes, figure.legends
     assert [text.get_text() for text in axes.get_xticklabels()] == ["fp32", "bnb-nf4"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["base", "grpo-s0", "grpo-s1"]
+    assert labels(legend) == ["base", "grpo-s0", "grpo-s1"]
     rows = {row["label"]: row for row in accuracy.accuracy_matrix(results)}
     drawn = axes.containers[0].lines[0].get_ydata()
     assert list(drawn) == [100 * rows["base.fp32"]["accuracy"], 100 * rows["base.bnb-nf4"]["accuracy"]]
@@ -68,8 +79,55 @@ def test_accuracy_shows_every_measured_cell(results):
 
 
 def test_accuracy_of_an_unfinished_study(bare):
-    axes = accuracy.accuracy(bare).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["base"]
+    figure = accuracy.accuracy(bare)
+    assert labels(figure.legends[0]) == ["base"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["missing"]
+
+
+def test_a_cell_that_did_not_fit_stands_there_with_its_status(tmp_path):
+    study = Study.model_validate(study_content(tmp_path))
+    write_all_records(study)
+    write_evaluation(study, Cell("grpo-s0", "bnb-nf4"), status="oom", reason="x", metrics={}, outputs={})
+    axes = accuracy.accuracy(Results.load(study, Layout.of(study))).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["oom"]
+
+
+@pytest.fixture
+def many(tmp_path):
+    """More trained variants than a figure can show apart."""
+    study = Study.model_validate(study_content(tmp_path, train={"seeds": list(range(8))}))
+    write_all_records(study, n=12)
+    return Results.load(study, Layout.of(study))
+
+
+def test_many_variants_are_shown_together(many):
+    figure = accuracy.accuracy(many)
+    assert labels(figure.legends[0]) == ["base", "8 trained variants: mean, lowest and highest"]
+    rows = [row["accuracy"] for row in accuracy.accuracy_matrix(many) if row["variant"] != "base"][::2]
+    assert figure.axes[0].containers[1].lines[0].get_ydata()[0] == pytest.approx(100 * sum(rows) / len(rows))
+    assert labels(accuracy.survival(many).legends[0]) == ["all training seeds", "margin −2 points"]
+    assert labels(training.training(many).legends[0])[0] == "8 trained variants"
+    assert "8 trained variants" in describe(many, "accuracy", figure)["caption"]
+
+
+def test_a_variant_has_one_colour_everywhere(results):
+    wanted = style.colour(results.study, "grpo-s1")
+    assert accuracy.accuracy(results).axes[0].containers[2].lines[0].get_color() == wanted
+    assert training.training(results).axes[0].lines[-1].get_color() == wanted
+    bars = paired.paired_changes(results).axes[0].patches
+    assert {bar.get_facecolor()[:3] for bar in bars} == {_rgb(style.colour(results.study, v)) for v in COLOURED}
+    drawn = {line.get_color() for line in energy.energy_latency(results).axes[0].lines}
+    assert drawn == {style.colour(results.study, v) for v in COLOURED}
+    assert len(drawn) == 3
+
+
+COLOURED = ("base", "grpo-s0", "grpo-s1")
+
+
+def _rgb(colour):
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(colour)
 
 
 def test_accuracy_where_every_cell_failed(tmp_path):
@@ -79,26 +137,46 @@ def test_accuracy_where_every_cell_failed(tmp_path):
     assert accuracy.accuracy(results) is None
 
 
-def test_survival_has_a_row_per_scheme_and_group(results):
-    axes = accuracy.survival(results).axes[0]
-    assert len(axes.get_yticks()) == 3
+def test_survival_has_a_row_per_scheme_and_a_point_per_seed(results):
+    figure = accuracy.survival(results)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["bnb-nf4"]
+    assert labels(figure.legends[0]) == ["all training seeds", "grpo-s0", "grpo-s1", "margin −2 points"]
     low, high = axes.get_xlim()
     assert low < -2 < 0 < high
 
 
+def test_paired_changes_counts_items(results):
+    axes = paired.paired_changes(results).axes[0]
+    rows = paired.paired_effects(results)
+    assert [text.get_text() for text in axes.get_yticklabels()] == [row["to"] for row in reversed(rows)]
+    assert [text.get_text() for text in axes.texts] == [f"+{r['improved']} / −{r['worsened']}" for r in reversed(rows)]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths[:2] == [100 * rows[-1]["improved"] / 40, -100 * rows[-1]["worsened"] / 40]
+
+
+def test_energy_is_per_correct_answer_over_time_per_item(results):
+    axes = energy.energy_latency(results).axes[0]
+    base = next(row for row in energy.per_correct_answer(results) if row["variant"] == "base")
+    assert axes.lines[0].get_ydata()[0] == base["gross_j_per_correct"]
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(1000 * 12.5 / 40)
+    assert "(J)" in axes.get_ylabel()
+    assert "(ms" in axes.get_xlabel()
+
+
 def test_training_has_a_line_per_seed(results):
-    reward, length, seconds = training.training(results).axes
-    assert [text.get_text() for text in reward.get_legend().get_texts()] == ["grpo-s0", "grpo-s1"]
-    assert len(seconds.lines) == 4
-    assert len(length.lines) == 4
+    figure = training.training(results)
+    reward, length, seconds = figure.axes
+    assert labels(figure.legends[0]) == ["grpo-s0", "grpo-s1", "rollout (right panel)", "update"]
+    assert len(seconds.lines) == len(length.lines) == len(reward.lines) == 4
 
 
 def test_a_run_that_did_not_fit_is_left_out(tmp_path):
     study = Study.model_validate(study_content(tmp_path, train={"seeds": [0, 1]}))
     write_evaluation(study, Cell("base", "fp32"))
     write_training(study, "grpo-s1")
-    reward, *_ = training.training(Results.load(study, Layout.of(study))).axes
-    assert [text.get_text() for text in reward.get_legend().get_texts()] == ["grpo-s1"]
+    figure = training.training(Results.load(study, Layout.of(study)))
+    assert labels(figure.legends[0])[0] == "grpo-s1"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +187,44 @@ def test_running_mean(values, means):
 
 
 def test_power_is_of_the_job_that_used_most(results):
-    axes = power.power_trace(results).axes[0]
-    assert axes.get_title("left").startswith("Power of evaluate_gsm8k")
-    assert [text.get_text() for text in axes.texts] == ["load", "generate"]
+    figure = power.power_trace(results)
+    assert figure.axes[0].get_title("left").startswith("Power of evaluate_gsm8k")
+    said = labels(figure.legends[0])
+    assert said[0].startswith("gpu0: mean 9")
+    assert said[1:] == ["load: 2 s, 100 J", "generate: 12.5 s, 1250 J", "between phases, idle"]
+
+
+@pytest.mark.parametrize("limit", [100.0, 700.0])
+def test_power_stands_beside_the_limit(tmp_path, limit):
+    study = Study.model_validate(study_content(tmp_path))
+    environment = {"python": "3.11", "gpus": [{"power_limit_w": limit}]}
+    write_evaluation(study, Cell("base", "fp32"), environment=environment)
+    axes = power.power_trace(Results.load(study, Layout.of(study))).axes[0]
+    (text,) = axes.texts
+    assert text.get_text().startswith(f"power limit {limit:g} W")
+    assert (axes.get_ylim()[1] > limit) == (limit == 100.0)
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_every_figure_has_words_and_sources(results, name):
+    texts = describe(results, name, FIGURES[name](results))
+    assert set(texts) == {"title", "caption", "alt"}
+    assert all(len(texts[key]) > 10 for key in texts)
+    stage = "train_grpo" if name == "training" else "any metered job" if name == "power_trace" else "evaluate_gsm8k"
+    found = sources(results, name, stage)
+    assert len(found) == {"training": 2, "power_trace": 1}.get(name, 6)
+    for entry in found:
+        assert entry["sha256"] == file_sha256(results.folder.parent / entry["path"])
+
+
+def test_a_figure_without_words_of_its_own_takes_those_of_its_axes(results):
+    texts = describe(results, "layer_errors", weights.layer_errors(results))
+    assert "error" in texts["title"]
+    assert texts["alt"]
+
+
+def test_why_there_is_no_energy(bare):
+    assert reason(bare, "energy_latency", "evaluate_gsm8k") == (
+        "no cell has joules per correct answer: no meter on this machine"
+    )
+    assert reason(bare, "training", "train_grpo") == "no record of train_grpo holds what it needs"

@@ -1,4 +1,7 @@
-"""One style for every figure, and files that are the same bytes for the same records."""
+"""One style for every figure, and files that are the same bytes for the same records.
+
+A variant has the same colour, and a scheme the same marker, in every figure of a study.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.atomic import atomic_path
+from gainwatt.study import BASE, Study, schemes, trained_variants
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), told apart by people with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p", "<", ">", "h", "8", "d")
+BASE_COLOUR = "#555555"
+TRAINED_COLOURS = COLOURS[:6]
+"""Yellow is too light for lines on white, and black is left to text and axes."""
+KINDS = ("svg", "png")
+MANY = len(TRAINED_COLOURS)
+"""With more trained variants than this a figure shows their mean and range instead of each."""
 _STYLE = {
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 10,
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: no figure depends on what a machine has installed
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -30,6 +41,17 @@ _STYLE = {
 }
 
 
+def colour(study: Study, variant: str) -> str:
+    """The colour of a variant: grey for the base, one of six for the trained ones, in the study's order."""
+    trained = trained_variants(study)
+    return BASE_COLOUR if variant == BASE else TRAINED_COLOURS[trained.index(variant) % MANY]
+
+
+def marker(study: Study, scheme: str) -> str:
+    """The marker of a scheme, in the study's order."""
+    return MARKERS[schemes(study).index(scheme) % len(MARKERS)]
+
+
 def new(width_in: float, height_in: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
     """A figure and its axes (an array where `columns` > 1) in the project's style."""
     import matplotlib as mpl
@@ -37,8 +59,23 @@ def new(width_in: float, height_in: float, columns: int = 1, **options: Any) -> 
     mpl.use("Agg")
     from matplotlib import pyplot
 
+    mpl.rcdefaults()  # a person's own matplotlibrc does not change a figure
+    mpl.use("Agg")
     mpl.rcParams.update(_STYLE)
     return pyplot.subplots(1, columns, figsize=(width_in, height_in), **options)
+
+
+def legend_below(figure: Any, handles: list[Any], *, columns: int | None = None) -> None:
+    """One legend for the whole figure, under it, where it hides no data."""
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns or min(len(handles), 6), fontsize=9)
+
+
+def handle(label: str, **options: Any) -> Any:
+    """A line or marker for a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **options)
 
 
 def save(figure: Any, folder: Path, name: str) -> list[str]:

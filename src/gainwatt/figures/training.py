@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gainwatt.figures import style
+from gainwatt.study import trained_variants
 from gainwatt.tables.results import Results, read_sidecar
 
-COLUMNS = ["step", "reward", "completion_tokens_mean", "clipped_ratio", "frac_reward_zero_std", "rollout_s", "update_s"]
+COLUMNS = ["step", "reward", "completion_tokens_mean", "rollout_s", "update_s"]
+WIDTH = 10
 
 
 def training(results: Results) -> Any | None:
@@ -15,22 +17,38 @@ def training(results: Results) -> Any | None:
     runs = {v: read_sidecar(r, "steps", COLUMNS) for v, r in results.trainings.items() if r["status"] == "ok"}
     if not runs:
         return None
-    figure, (reward, length, seconds) = style.new(11, 3.2, 3)
-    for place, (variant, rows) in enumerate(runs.items()):
-        colour = style.COLOURS[place % 8]
+    many = len(runs) > style.MANY
+    figure, (reward, length, seconds) = style.new(11, 3.6, 3)
+    for variant, rows in runs.items():
+        colour = style.colour(results.study, variant)
         for axes, column in ((reward, "reward"), (length, "completion_tokens_mean")):
-            axes.plot(rows["step"], rows[column], color=colour, alpha=0.25, lw=0.8)
-            axes.plot(rows["step"], _running_mean(rows[column]), color=colour, label=variant)
-        seconds.plot(rows["step"], _running_mean(rows["rollout_s"]), color=colour, label=f"{variant} rollout")
-        seconds.plot(rows["step"], _running_mean(rows["update_s"]), color=colour, ls="--", label=f"{variant} update")
-    reward.set(title="Reward", xlabel="optimizer step", ylabel="mean reward")
-    length.set(title="Completion length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
+            if not many:
+                axes.plot(rows["step"], rows[column], color=colour, alpha=0.3, lw=0.8)
+            axes.plot(rows["step"], _running_mean(rows[column]), color=colour, **_line(many))
+        # As they are: a mean would smear the first step, which compiles and warms up, over the next nine.
+        seconds.plot(rows["step"], rows["rollout_s"], color=colour, **_line(many))
+        seconds.plot(rows["step"], rows["update_s"], color=colour, ls="--", **_line(many))
+    reward.set(title="Reward", xlabel="optimizer step", ylabel="mean reward of the completions")
+    length.set(title="Completion length", xlabel="optimizer step", ylabel="mean tokens", ylim=(0, None))
     seconds.set(title="Time of a step", xlabel="optimizer step", ylabel="seconds", ylim=(0, None))
-    for axes in (reward, seconds):
-        axes.legend(fontsize=8)
+    for axes in (reward, length, seconds):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    names = [name for name in trained_variants(results.study) if name in runs]
+    handles = [style.handle(name, color=style.colour(results.study, name)) for name in names]
+    if many:
+        handles = [style.handle(f"{len(runs)} trained variants", color="#555555")]
+    handles += [
+        style.handle("rollout (right panel)", color="#555555"),
+        style.handle("update", color="#555555", ls="--"),
+    ]
+    style.legend_below(figure, handles)
     return figure
 
 
-def _running_mean(values: list[float], width: int = 10) -> list[float]:
+def _line(many: bool) -> dict[str, Any]:
+    return {"lw": 0.5, "alpha": 0.4} if many else {"lw": 1.6}
+
+
+def _running_mean(values: list[float], width: int = WIDTH) -> list[float]:
     """Mean of each value and the up to `width` - 1 values before it."""
     return [sum(values[max(0, i - width + 1) : i + 1]) / (i + 1 - max(0, i - width + 1)) for i in range(len(values))]

@@ -105,13 +105,13 @@ def _with_holm(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def survivals(results: Results) -> list[Row]:
-    """Gain survival of each scheme: all training seeds together first, then each seed alone."""
+def survivals(results: Results, *, each_seed: bool = True) -> list[Row]:
+    """Gain survival of each scheme: all training seeds together first, then (with `each_seed`) each seed alone."""
     rows = []
     trained = trained_variants(results.study)
     for scheme in results.study.quantize.schemes:
         complete = [variant for variant in trained if _has_all(results, variant, scheme)]
-        groups = [complete] if len(complete) == 1 else [complete, *([variant] for variant in complete)]
+        groups = [complete] if len(complete) == 1 or not each_seed else [complete, *([variant] for variant in complete)]
         for group in groups:
             if group:
                 rows.append(_survival_row(results, scheme, group))
