@@ -1,110 +1,136 @@
-"""Make a quantized checkpoint of one variant, then load it and generate a few tokens to prove that it works.
+"""Make a quantized checkpoint of one variant, measure its weight error, and prove that each engine loads it.
 
 Calibrated schemes see a seeded sample of training items: chat prompt and reference solution. What cannot work (an
-already quantized checkpoint, a layer width that the groups do not divide, too few calibration items) is an error
-before any work starts.
+already quantized checkpoint, a layer width that the groups do not divide, too few calibration items, a device or an
+environment that the scheme does not run on) is an error before any work starts. Writes the record, and beside it
+`.layers.parquet` with the error of every quantized matrix.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
-from gainwatt.atomic import atomic_folder
+from gainwatt.atomic import atomic_path
 from gainwatt.checkpoint import Checkpoint, read_manifest, write_manifest, write_missing
-from gainwatt.engines.base import Request
-from gainwatt.engines.transformers import TransformersEngine
-from gainwatt.errors import InputError
+from gainwatt.errors import InputError, UnavailableError
+from gainwatt.gsm8k.data import read_items
+from gainwatt.gsm8k.prompt import chat_prompt, solved_chat
 from gainwatt.job import Job
-from gainwatt.modeling import load_model, load_tokenizer, memory_mib, reset_peak_memory
+from gainwatt.modeling import compute_device, load_tokenizer, memory_mib, reset_peak_memory
 from gainwatt.quantization.calibration import Calibration, load_calibration
-from gainwatt.quantization.checks import check_quantizable
+from gainwatt.quantization.checks import check_device, check_environment, check_quantizable
+from gainwatt.quantization.errors import layer_errors
+from gainwatt.quantization.made import Made
+from gainwatt.quantization.make import make
+from gainwatt.quantization.smoke import Result, smoke
 from gainwatt.schemes import Scheme, get_scheme
 from gainwatt.study import Study, check_cell
 
-
-def make(
-    study: Study, base: Checkpoint, scheme: Scheme, folder: Path, tokenizer: Any, calibration: Calibration | None
-) -> dict[str, dict[str, float]]:
-    """Quantize `base` into `folder`; returns per-layer errors where the tool tells them."""
-    common: dict[str, Any] = {"dtype": study.model.dtype, "trust_remote_code": study.model.trust_remote_code}
-    errors: dict[str, dict[str, float]] = {}
-    with atomic_folder(folder) as temporary:
-        if scheme.kind == "bitsandbytes":
-            from gainwatt.quantization import bitsandbytes
-
-            bitsandbytes.quantize(base, scheme, temporary, **common)
-        else:
-            from gainwatt.quantization import llmcompressor
-
-            if calibration is None:
-                raise InputError(f"{scheme.name} needs calibration text", "give --data")
-            errors = llmcompressor.quantize(
-                base,
-                scheme,
-                temporary,
-                calibration=calibration,
-                grid_points=study.quantize.awq_grid_points,
-                **common,
-            )
-        tokenizer.save_pretrained(temporary)
-    return errors
+_PROMPT_TOKENS = 256
+_SAMPLE_TEXTS = 32
 
 
-def smoke(study: Study, made: Checkpoint, scheme: Scheme, prompt_ids: list[int]) -> dict[str, Any]:
-    """Load the new checkpoint and generate. Raises InputError when it generates nothing or a single token only."""
-    tokenizer = load_tokenizer(made.folder)
-    reset_peak_memory()
-    model = load_model(made, scheme, study.model.dtype, trust_remote_code=study.model.trust_remote_code)
-    engine = TransformersEngine(
-        model, tokenizer, batch_size=1, max_new_tokens=study.quantize.smoke_tokens, repetition_penalty=1.0
-    )
-    (completion,) = next(iter(engine.generate([Request(0, tuple(prompt_ids))])))
-    loaded_mib = memory_mib()["allocated_mib"]
-    if completion.tokens == 0:
-        raise InputError(f"the {scheme.name} checkpoint in {made.folder} generates nothing", "look at the log above")
-    return {
-        "smoke_text": completion.text,
-        "smoke_tokens": completion.tokens,
-        "allocated_after_load_mib": loaded_mib,
-    }
+@dataclass(frozen=True)
+class Prepared:
+    """The unquantized checkpoint, the calibration of a scheme that needs one, sample texts, and prompt ids."""
+
+    base: Checkpoint
+    calibration: Calibration | None
+    texts: list[str]
+    prompt: list[int]
+
+
+def prepare(job: Job, study: Study, args: argparse.Namespace, scheme: Scheme) -> Prepared:
+    """Read what is needed. Raises InputError or UnavailableError for what makes the work impossible."""
+    base = read_manifest(args.checkpoint)
+    check_quantizable(base, scheme)
+    check_device(base, scheme, *compute_device())
+    tokenizer = load_tokenizer(base.folder, trust_remote_code=study.model.trust_remote_code)
+    job.add_input("checkpoint", base.sha256, variant=base.variant)
+    calibration = None
+    if scheme.calibrated:
+        calibration = load_calibration(study, args.data, tokenizer)
+        used = len(calibration.token_ids)
+        job.add_input("calibration", calibration.sha256, items=used, tokens=calibration.tokens)
+    template = study.data.prompt_template
+    samples = read_items(args.data)[:_SAMPLE_TEXTS]
+    texts = [solved_chat(tokenizer, item.question, item.solution, template) for item in samples]
+    question = chat_prompt(tokenizer, samples[0].question, template)
+    prompt = tokenizer(question, add_special_tokens=False)["input_ids"][-_PROMPT_TOKENS:]
+    return Prepared(base, calibration, texts, prompt)
 
 
 def quantize(job: Job, study: Study, args: argparse.Namespace) -> None:
-    """Check, quantize, save, smoke-test, and fill the record."""
+    """Check, quantize, save, measure, smoke-test, and fill the record."""
     scheme = get_scheme(args.scheme)
     with job.phase("check"):
-        base = read_manifest(args.checkpoint)
-        check_quantizable(base, scheme)
-        tokenizer = load_tokenizer(base.folder, trust_remote_code=study.model.trust_remote_code)
-        calibration = load_calibration(study, args.data, tokenizer)
-    job.add_input("checkpoint", base.sha256, variant=base.variant)
-    if scheme.calibrated:
-        job.add_input("calibration", calibration.sha256, items=len(calibration.token_ids), tokens=calibration.tokens)
+        ready = prepare(job, study, args, scheme)
+    base = ready.base
     reset_peak_memory()
     with job.phase("quantize"):
-        errors = make(study, base, scheme, args.manifest.parent, tokenizer, calibration if scheme.calibrated else None)
+        made_by = make(study, base, scheme, args.manifest.parent, ready.calibration, ready.texts)
     peak = memory_mib()
     with job.phase("hash"):
         made = write_manifest(args.manifest, variant=args.variant, scheme=scheme.name, parent_sha256=base.sha256)
+    with job.phase("errors"):
+        measure_errors(job, args, base, made, scheme)
     with job.phase("smoke"):
-        smoked = smoke(study, made, scheme, calibration.token_ids[0][:64])
-    job.settings["scheme"] = scheme.options
-    job.settings["layer_errors"] = errors
-    job.settings["smoke_text"] = smoked.pop("smoke_text")
+        results = smoke(study, made, scheme, ready.prompt)
+    describe(job, scheme, base, made, made_by, peak, results)
+
+
+def measure_errors(job: Job, args: argparse.Namespace, base: Checkpoint, made: Checkpoint, scheme: Scheme) -> None:
+    """Weight error of each quantized matrix into a table beside the record, pooled into the metrics."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = args.record.with_suffix(".layers.parquet")
+    try:
+        rows, pooled = layer_errors(base.folder, made.folder, scheme)
+    except UnavailableError as error:
+        path.unlink(missing_ok=True)
+        job.null("relative_mse", error.what)
+        return
+    worst = max(rows, key=lambda row: row["relative_mse"] or 0.0)
+    job.metrics.update(relative_mse=pooled, relative_mse_max=worst["relative_mse"], quantized_matrices=len(rows))
+    job.settings["worst_matrix"] = worst["module_name"]
+    with atomic_path(path) as temporary:
+        parquet.write_table(pa.Table.from_pylist(rows), temporary, compression="zstd")
+    job.add_output("layers", path)
+
+
+def describe(
+    job: Job,
+    scheme: Scheme,
+    base: Checkpoint,
+    made: Checkpoint,
+    made_by: Made,
+    peak: dict[str, float | None],
+    results: Sequence[Result],
+) -> None:
+    """Metrics and settings of a finished checkpoint."""
+    first: dict[str, Any] = next(result for result in results if result["status"] == "ok")
+    job.settings["scheme"] = {"tool": scheme.kind, **scheme.options}
+    job.settings["tool"] = made_by.about
+    job.settings["layer_errors"] = made_by.search_errors
+    job.settings["smoke"] = list(results)
     job.outputs["checkpoint"] = {"sha256": made.sha256, "bytes": made.weight_bytes}
     job.metrics.update(
         weights_before_bytes=base.weight_bytes,
         weights_after_bytes=made.weight_bytes,
         compression_ratio=base.weight_bytes / made.weight_bytes,
+        loaded_bytes=first["loaded_bytes"],
         peak_rss_mib=peak["peak_rss_mib"],
-        smoke_tokens=smoked["smoke_tokens"],
+        smoke_tokens=first["tokens"],
     )
     for name, value in (
         ("peak_allocated_mib", peak["peak_allocated_mib"]),
-        ("allocated_after_load_mib", smoked["allocated_after_load_mib"]),
+        ("allocated_after_load_mib", first["allocated_mib"]),
     ):
         if value is None:
             job.null(name, "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
@@ -128,8 +154,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     study, layout = cli.study_of(args)
     cell = check_cell(study, args.variant, args.scheme)
-    if get_scheme(cell.scheme).dense:
+    scheme = get_scheme(cell.scheme)
+    if scheme.dense:
         raise InputError(f"{cell.scheme} is not quantized: there is nothing to make", "evaluate it directly")
+    check_environment(scheme)
     args.checkpoint = args.checkpoint or layout.manifest(cell.variant)
     args.data = args.data or layout.data("train")
     args.manifest = args.manifest or layout.manifest(cell.variant, cell.scheme)

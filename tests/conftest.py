@@ -17,6 +17,11 @@ settings.load_profile("repeatable")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--gsm8k-dir", metavar="DIR", help="folder with GSM8K's train.jsonl and test.jsonl")
+    parser.addoption("--autoawq-python", metavar="FILE", help="interpreter with AutoAWQ (for -m autoawq)")
+    parser.addoption("--llamacpp-python", metavar="FILE", help="interpreter with llama.cpp (for -m llamacpp)")
+    parser.addoption(
+        "--vllm-python", metavar="FILE", help="interpreter with vLLM, e.g. .envs/vllm-cpu/bin/python (for -m vllm)"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,17 @@ def run_script(name: str, *options: object, **environment: str) -> subprocess.Co
     return subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, **settings, **environment}, check=False
     )
+
+
+def script_main(name: str) -> Callable[[list[str]], int]:
+    """The main function of scripts/NAME.py, for tests that would import the same heavy packages again and again."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.main
 
 
 def base_record(study: Study, stage: str, cell: dict[str, str], **changed: Any) -> dict[str, Any]:
@@ -219,17 +232,31 @@ def checkpoint_input(cell: Cell) -> dict[str, str | None]:
 
 
 def write_diagnosis(study: Study, variant: str) -> Path:
+    """A diagnosis; one of a trained variant has flips of its own and of noise, and of the stored NF4 checkpoint."""
     path = Layout.of(study).record("diagnose_weights", variant)
+    trained = variant != "base"
+    names = [f"model.layers.{layer}.{part}" for layer in range(3) for part in ("self_attn.q_proj", "mlp.down_proj")]
     rows = [
         {
-            "module_name": f"model.layers.{layer}.{part}",
-            "w4_relative_mse": 0.01 + layer / 1000 + (variant != "base") / 500,
+            "module_name": name,
+            "w4_relative_mse": 0.01 + i // 2 / 1000 + trained / 500,
+            "max_abs": 2.0 + i,
+            "median_abs": 0.5,
         }
-        for layer in range(3)
-        for part in ("self_attn.q_proj", "mlp.down_proj")
+        for i, name in enumerate(names)
     ]
-    outputs = {"layers": write_table(path.with_suffix(".layers.parquet"), rows)}
     metrics = {"weights": 1000, "kurtosis_weighted": 3.5, "top_relative_mse": [{"module": "x", "value": 1.0}]}
+    metrics |= {"relative_mse_symmetric_w4_pooled": 0.012 + trained * 0.003, "relative_mse_bnb_nf4_pooled": 0.008}
+    if trained:
+        metrics |= {"relative_update_norm": 0.01, "code_flip_frac_bnb_nf4": 0.03, "random_code_flip_frac_bnb_nf4": 0.02}
+    outputs = {"layers": write_table(path.with_suffix(".layers.parquet"), rows)}
+    if variant in variants(study) and "bnb-nf4" in study.quantize.schemes:
+        stored = [{"scheme": "bnb-nf4", "module_name": name, "relative_mse": 0.009} for name in names]
+        outputs["stored"] = write_table(path.with_suffix(".stored.parquet"), stored)
+        metrics["stored_relative_mse_bnb_nf4"] = 0.009
+        if trained:
+            numbers = {"code_flip_frac": 0.04, "quantized_change_ratio": 5.0, "quantized_change_cosine": 0.2}
+            metrics |= {f"stored_{name}_bnb_nf4": value for name, value in numbers.items()}
     record = base_record(study, "diagnose_weights", {"variant": variant}, metrics=metrics, outputs=outputs)
     record["inputs"] |= {"checkpoint": {"sha256": text_sha256(variant)}}
     write_record(path, record)

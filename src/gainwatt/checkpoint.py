@@ -18,6 +18,7 @@ from gainwatt.record import file_sha256, text_sha256
 KIND = "gainwatt-checkpoint"
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+WEIGHT_SUFFIXES = (".safetensors", ".gguf")
 # Model cards and pickled training arguments say nothing about what the model computes.
 _IGNORED_NAMES = {MANIFEST, "README.md", "training_args.bin"}
 # What a manifest must hold, by whether there is a checkpoint.
@@ -41,14 +42,14 @@ class Checkpoint:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the safetensors files."""
-        return sum(entry["bytes"] for name, entry in self.files.items() if name.endswith(".safetensors"))
+        """Bytes of the files that hold weights."""
+        return sum(entry["bytes"] for name, entry in self.files.items() if name.endswith(WEIGHT_SUFFIXES))
 
 
 def hash_folder(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file that decides what a checkpoint computes.
 
-    Raises InputError when config.json or all *.safetensors are missing (pickled weights are not accepted).
+    Raises InputError when config.json or all files of weights are missing (pickled weights are not accepted).
     """
     names = sorted(
         path
@@ -56,9 +57,9 @@ def hash_folder(folder: Path) -> dict[str, dict[str, Any]]:
         if path.is_file() and path.name not in _IGNORED_NAMES and not path.name.startswith(".")
     )
     files = {path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for path in names}
-    if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
+    if "config.json" not in files or not any(name.endswith(WEIGHT_SUFFIXES) for name in files):
         raise InputError(
-            f"{folder} is not a checkpoint: it must hold config.json and *.safetensors",
+            f"{folder} is not a checkpoint: it must hold config.json and *.safetensors (or *.gguf)",
             "give the folder of a model saved by transformers; pickled weights (*.bin, *.pt) are not read",
         )
     return files

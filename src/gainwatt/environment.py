@@ -13,7 +13,7 @@ from typing import Any
 _PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "llmcompressor",
     "compressed-tensors", "vllm", "tokenizers", "safetensors", "numpy", "pandas", "pyarrow", "nvidia-ml-py",
-    "snakemake",
+    "snakemake", "autoawq", "llama_cpp_python", "gguf",
 )  # fmt: skip
 
 

@@ -19,11 +19,18 @@ rule evaluate_gsm8k:
             workflow_help.needs(STUDY, "evaluate").runtime_min
         ),
     params:
-        python=workflow_help.interpreter(STUDY, "evaluate"),
+        python=lambda wildcards: workflow_help.interpreter(
+            STUDY, "evaluate", wildcards.scheme
+        ),
+        environment=lambda wildcards: workflow_help.environment_of(
+            STUDY, "evaluate", wildcards.scheme
+        ),
         script=SCRIPTS / "evaluate_gsm8k.py",
         settings=STUDY.settings_sha256("evaluate_gsm8k"),
     shell:
-        "{params.python} {params.script} "
-        "--variant {wildcards.variant} --scheme {wildcards.scheme} --checkpoint {input.checkpoint} "
-        "--data {input.data} --record {output.record} "
-        "> {log} 2>&1"
+        workflow_help.with_interpreter(
+            "{params.python} {params.script} "
+            "--variant {wildcards.variant} --scheme {wildcards.scheme} --checkpoint {input.checkpoint} "
+            "--data {input.data} --record {output.record} "
+            "> {log} 2>&1"
+        )

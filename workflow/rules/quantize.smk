@@ -24,11 +24,18 @@ rule quantize:
             workflow_help.needs(STUDY, "quantize").runtime_min
         ),
     params:
-        python=workflow_help.interpreter(STUDY, "quantize"),
+        python=lambda wildcards: workflow_help.interpreter(
+            STUDY, "quantize", wildcards.quantized
+        ),
+        environment=lambda wildcards: workflow_help.environment_of(
+            STUDY, "quantize", wildcards.quantized
+        ),
         script=SCRIPTS / "quantize.py",
         settings=STUDY.settings_sha256("quantize"),
     shell:
-        "{params.python} {params.script} "
-        "--variant {wildcards.variant} --scheme {wildcards.quantized} --checkpoint {input.checkpoint} "
-        "--data {input.data} --manifest {output.manifest} --record {output.record} "
-        "> {log} 2>&1"
+        workflow_help.with_interpreter(
+            "{params.python} {params.script} "
+            "--variant {wildcards.variant} --scheme {wildcards.quantized} --checkpoint {input.checkpoint} "
+            "--data {input.data} --manifest {output.manifest} --record {output.record} "
+            "> {log} 2>&1"
+        )

@@ -34,6 +34,17 @@ def start_engine(study: Study, checkpoint: Checkpoint, scheme: Scheme, tokenizer
             options=settings.vllm,
             trust_remote_code=study.model.trust_remote_code,
         )
+    if engine_for(study, scheme) == "llamacpp":
+        from gainwatt.engines.llamacpp import LlamaCppEngine
+
+        return LlamaCppEngine(
+            checkpoint,
+            scheme,
+            tokenizer,
+            max_tokens=model_tokens(study, checkpoint.folder),
+            max_new_tokens=settings.max_new_tokens,
+            repetition_penalty=settings.repetition_penalty,
+        )
     from gainwatt.engines.transformers import TransformersEngine
     from gainwatt.modeling import load_model
 

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 from gainwatt.checkpoint import Checkpoint
-from gainwatt.errors import InputError
+from gainwatt.errors import InputError, UnavailableError
 from gainwatt.schemes import Scheme
+
+_PACKAGES = {
+    "bitsandbytes": "bitsandbytes",
+    "llmcompressor": "llmcompressor",
+    "autoawq": "awq",
+    "llamacpp": "llama_cpp",
+}
+_AUTOAWQ_ROWS = 64  # its search for a clipping range works on this many rows at a time
+# On a CPU bitsandbytes 0.50.2 restores 4-bit weights with six times the error where this does not divide the width.
+_BNB_CPU_WIDTH = 64
+
+
+def check_environment(scheme: Scheme) -> None:
+    """Raise UnavailableError where the tool that makes the scheme is not installed for this interpreter."""
+    package = _PACKAGES[scheme.kind]
+    if importlib.util.find_spec(package) is None:
+        name = scheme.environment
+        raise UnavailableError(
+            f"{scheme.name} is made with the package {package!r}, which this environment does not have",
+            f"make env NAME={name}, then run the same command with .envs/{name}/bin/python; "
+            "the workflow picks the environment by itself",
+        )
 
 
 def check_quantizable(checkpoint: Checkpoint, scheme: Scheme) -> None:
@@ -20,14 +43,53 @@ def check_quantizable(checkpoint: Checkpoint, scheme: Scheme) -> None:
             f"the checkpoint in {checkpoint.folder} is already quantized ({method})",
             "give the unquantized checkpoint",
         )
-    if scheme.group_size is not None and scheme.calibrated:
-        for name, width in linear_widths(checkpoint.folder):
-            if width % scheme.group_size:
-                raise InputError(
-                    f"{scheme.name} groups {scheme.group_size} weights, and the input width {width} of {name} in "
-                    f"{checkpoint.folder} is no multiple of that",
-                    "leave this scheme out of quantize.schemes for this model",
+    shapes = linear_shapes(checkpoint.folder)
+    if scheme.whole_groups:
+        _check_multiple(checkpoint, scheme, shapes, axis=1, of=scheme.group_size or 1, why="the scheme groups")
+    if scheme.kind == "autoawq":
+        _check_multiple(checkpoint, scheme, shapes, axis=0, of=_AUTOAWQ_ROWS, why="AutoAWQ's search takes")
+    size = scheme.group_size
+    if scheme.kind == "llamacpp" and size is not None and shapes and all(shape[1] % size for _, shape in shapes):
+        raise InputError(
+            f"{scheme.name} stores blocks of {size} weights, and no layer in {checkpoint.folder} has a width that is a "
+            "multiple of that: llama.cpp would fall back to another format everywhere",
+            "leave this scheme out of quantize.schemes for this model",
+        )
+
+
+def check_device(checkpoint: Checkpoint, scheme: Scheme, device: str, capability: tuple[int, int] | None) -> None:
+    """Raise UnavailableError where `device` (cuda, cpu) of this compute capability cannot make or run the scheme."""
+    if device == "cpu" and scheme.options.get("load_in_4bit"):
+        for name, shape in linear_shapes(checkpoint.folder):
+            if shape[1] % _BNB_CPU_WIDTH:
+                raise UnavailableError(
+                    f"on a CPU bitsandbytes restores {scheme.name} weights wrongly where the width is no multiple of "
+                    f"{_BNB_CPU_WIDTH}, and {name} in {checkpoint.folder} is {shape[1]} wide",
+                    "make and evaluate this scheme on a GPU",
                 )
+    needs = []
+    for loader in scheme.loaders:
+        if device == "cpu" and loader.cpu:
+            return
+        if device == "cuda" and (loader.capability is None or (capability or (0, 0)) >= loader.capability):
+            return
+        least = f"compute capability {'.'.join(map(str, loader.capability))}" if loader.capability else "any GPU"
+        needs.append(f"{loader.engine}: {least}{' or a CPU' if loader.cpu else ''}")
+    here = "a CPU" if device == "cpu" else f"a GPU of compute capability {'.'.join(map(str, capability or ()))}"
+    raise UnavailableError(f"no engine runs {scheme.name} on {here}; {'; '.join(needs)}", "use another machine")
+
+
+def _check_multiple(
+    checkpoint: Checkpoint, scheme: Scheme, shapes: list[tuple[str, tuple[int, int]]], *, axis: int, of: int, why: str
+) -> None:
+    for name, shape in shapes:
+        if shape[axis] % of:
+            kind = ("output", "input")[axis]
+            raise InputError(
+                f"{scheme.name}: {why} {of} weights, and the {kind} width {shape[axis]} of {name} in "
+                f"{checkpoint.folder} is no multiple of that",
+                "leave this scheme out of quantize.schemes for this model",
+            )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -42,15 +104,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def linear_widths(folder: Path) -> list[tuple[str, int]]:
-    """Name and input width of each 2-D weight inside the transformer blocks, from the safetensors headers alone."""
-    from safetensors import safe_open
+def linear_shapes(folder: Path) -> list[tuple[str, tuple[int, int]]]:
+    """Name and shape (output, input width) of each 2-D weight inside the transformer blocks, from the headers alone."""
+    from gainwatt.weights.tensors import read_tensors
 
-    found = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as handle:
-            for name in handle.keys():  # noqa: SIM118 - a safetensors handle is not a dict
-                shape = handle.get_slice(name).get_shape()
-                if len(shape) == 2 and ".layers." in name and name.endswith(".weight"):
-                    found.append((name, shape[1]))
-    return found
+    return [
+        (name, (tensor.shape[0], tensor.shape[1]))
+        for name, tensor in read_tensors(folder).items()
+        if len(tensor.shape) == 2 and ".layers." in name and name.endswith(".weight")
+    ]

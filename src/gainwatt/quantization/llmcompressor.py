@@ -1,17 +1,21 @@
-"""llm-compressor: AWQ's activation-aware scales, then asymmetric 4-bit round-to-nearest in groups of 128.
+"""llm-compressor: AWQ, GPTQ and round to nearest, saved as compressed-tensors, which transformers and vLLM read.
 
-AWQ: Lin et al., https://arxiv.org/abs/2306.00978. The saved format is compressed-tensors, which
-transformers and vLLM read.
+What is not named here is llm-compressor's own default, and the folder's recipe.yaml tells it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gainwatt.checkpoint import Checkpoint
-from gainwatt.modeling import torch_dtype
+from gainwatt.modeling import dtype_option
 from gainwatt.quantization.calibration import Calibration
+from gainwatt.quantization.made import Made
 from gainwatt.schemes import Scheme
+
+# The output layer stays as it is in every scheme: where it is tied to the embedding it could not be quantized alone.
+_LAYERS: dict[str, Any] = {"targets": ["Linear"], "ignore": ["lm_head"]}
 
 
 def quantize(
@@ -21,44 +25,59 @@ def quantize(
     *,
     dtype: str,
     trust_remote_code: bool,
-    calibration: Calibration,
+    calibration: Calibration | None,
     grid_points: int,
-) -> dict[str, dict[str, float]]:
-    """Quantize `checkpoint` by `scheme` and save it to `folder`.
+) -> Made:
+    """Quantize `checkpoint` by `scheme` and save it to `folder`; `calibration` is None for a scheme that sees no text.
 
-    Returns, for each layer whose output AWQ rescaled, the mean squared output error before and after the search.
+    The search errors of AWQ are mean squared errors of the output of the layer's parent module.
     """
-    import datasets
     from llmcompressor import oneshot
-    from llmcompressor.modifiers.quantization import QuantizationModifier
     from transformers import AutoModelForCausalLM
-
-    from gainwatt.quantization.awq import KeepingAWQModifier
 
     _no_pinning_without_accelerator()
     # Loaded to main memory: llm-compressor brings one layer after the other to the GPU.
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder,
-        dtype=torch_dtype(dtype),
         trust_remote_code=trust_remote_code,
         local_files_only=True,
         use_safetensors=True,
+        **dtype_option(dtype),
     )
-    awq = KeepingAWQModifier(n_grid=grid_points)
-    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in calibration.token_ids]
-    oneshot(
-        model=model,
-        dataset=datasets.Dataset.from_list(rows),
-        recipe=[
-            awq,
-            QuantizationModifier(targets=["Linear"], scheme=scheme.options["scheme"], ignore=["lm_head"]),
-        ],
-        max_seq_length=max(len(ids) for ids in calibration.token_ids),
-        num_calibration_samples=len(rows),
-        shuffle_calibration_samples=False,
-    )
+    recipe = _recipe(scheme, grid_points)
+    oneshot(model=model, recipe=recipe, **_dataset(calibration))
     model.save_pretrained(folder, save_compressed=True)
-    return awq.errors()
+    first = recipe[0]
+    return Made(first.errors() if hasattr(first, "errors") else {})
+
+
+def _recipe(scheme: Scheme, grid_points: int) -> list[Any]:
+    from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier
+
+    options: dict[str, Any] = {**_LAYERS, "scheme": scheme.options["scheme"]}
+    if scheme.options["algorithm"] == "gptq":
+        return [GPTQModifier(**options)]
+    rounding = QuantizationModifier(**options)
+    if scheme.options["algorithm"] == "awq":
+        from gainwatt.quantization.awq import KeepingAWQModifier
+
+        return [KeepingAWQModifier(n_grid=grid_points), rounding]
+    return [rounding]
+
+
+def _dataset(calibration: Calibration | None) -> dict[str, Any]:
+    """The arguments of `oneshot` that bring the calibration text."""
+    if calibration is None:
+        return {}
+    import datasets
+
+    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in calibration.token_ids]
+    return {
+        "dataset": datasets.Dataset.from_list(rows),
+        "max_seq_length": max(len(ids) for ids in calibration.token_ids),
+        "num_calibration_samples": len(rows),
+        "shuffle_calibration_samples": False,
+    }
 
 
 def _no_pinning_without_accelerator() -> None:

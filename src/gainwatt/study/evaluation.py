@@ -29,8 +29,9 @@ class Vllm(Section):
 class Evaluate(Section):
     """Greedy decoding of the test items. Every sampling field is pinned here, whatever the checkpoint says."""
 
-    engine: Literal["transformers", "vllm"] = "transformers"
-    """What generates the answers; vllm needs the vllm environment (`make env NAME=vllm`), where the rule then runs."""
+    engine: Literal["transformers", "vllm", "llamacpp"] = "transformers"
+    """What generates the answers. vllm and llamacpp have environments of their own (`make env NAME=vllm`), where the
+    rule then runs; llamacpp is for the gguf schemes and unquantized ones."""
     batch_size: Positive = 16
     """Items per forward pass of the transformers engine."""
     max_new_tokens: Positive = 512
@@ -52,7 +53,7 @@ def deciding(evaluate: dict[str, Any]) -> dict[str, Any]:
 
     How much memory vLLM may take, and the longest sequence that it makes room for, decide none.
     """
-    left_out = {"vllm"} if evaluate["engine"] == "transformers" else {"batch_size"}
+    left_out = {"vllm": {"batch_size"}, "transformers": {"vllm"}}.get(evaluate["engine"], {"vllm", "batch_size"})
     chosen = {name: value for name, value in evaluate.items() if name not in left_out}
     if "vllm" in chosen:
         free = {"gpu_memory_utilization", "max_model_tokens"}

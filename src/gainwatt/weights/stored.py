@@ -45,7 +45,7 @@ def stored_matrices(folder: Path) -> dict[str, StoredMatrix]:
 
     Raises UnavailableError naming a format that is not read here, InputError for an unquantized or damaged checkpoint.
     """
-    from gainwatt.weights import stored_bitsandbytes, stored_compressed
+    from gainwatt.weights import stored_awq, stored_bitsandbytes, stored_compressed
 
     settings = read_config(folder).get("quantization_config")
     if not isinstance(settings, dict):
@@ -58,6 +58,8 @@ def stored_matrices(folder: Path) -> dict[str, StoredMatrix]:
         found = stored_bitsandbytes.matrices(read_tensors(folder))
     elif method == "compressed-tensors":
         found = stored_compressed.matrices(read_tensors(folder), settings, folder)
+    elif method == "awq":
+        found = stored_awq.matrices(read_tensors(folder))
     else:
         raise _not_read(method, folder)
     if not found:
@@ -70,7 +72,7 @@ def stored_matrices(folder: Path) -> dict[str, StoredMatrix]:
 def _not_read(name: str, folder: Path) -> UnavailableError:
     return UnavailableError(
         f"the format {name!r} of the checkpoint in {folder} is not read by the weight diagnostics",
-        "they read bitsandbytes and compressed-tensors (pack-quantized, int-quantized, float-quantized)",
+        "they read bitsandbytes, AutoAWQ and compressed-tensors (pack-quantized, int-quantized, float-quantized)",
     )
 
 
