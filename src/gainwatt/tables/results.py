@@ -28,6 +28,8 @@ class Results:
     quantizations: dict[Cell, Record] = field(default_factory=dict)
     trainings: dict[str, Record] = field(default_factory=dict)
     diagnoses: dict[str, Record] = field(default_factory=dict)
+    perplexities: dict[Cell, Record] = field(default_factory=dict)
+    tasks: dict[Cell, Record] = field(default_factory=dict)
     stale: list[Stale] = field(default_factory=list)
 
     @classmethod
@@ -40,6 +42,12 @@ class Results:
         found = cls(study, layout.record("evaluate_gsm8k", "x").parent.parent)
         for cell in evaluation_cells(study):
             found._add(found.evaluations, cell, layout.record("evaluate_gsm8k", cell.name), "evaluate_gsm8k")
+        for cell in evaluation_cells(study):
+            if study.perplexity is not None:
+                path = layout.record("evaluate_perplexity", cell.name)
+                found._add(found.perplexities, cell, path, "evaluate_perplexity")
+            if study.tasks is not None:
+                found._add(found.tasks, cell, layout.record("evaluate_tasks", cell.name), "evaluate_tasks")
         for cell in quantization_cells(study):
             found._add(found.quantizations, cell, layout.record("quantize", cell.name), "quantize")
         for variant in trained_variants(study):

@@ -1,0 +1,157 @@
+"""Measure the sliding-window perplexity of one cell on the text that the study's section `perplexity` names.
+
+Writes the record, and beside it `.windows.parquet` with the loss of every window. A killed job goes on with the
+windows that are left.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gainwatt import cli
+from gainwatt.atomic import atomic_path
+from gainwatt.checkpoint import Checkpoint, read_manifest
+from gainwatt.errors import InputError, UnavailableError
+from gainwatt.job import Job
+from gainwatt.modeling import load_model, load_tokenizer, memory_mib, reset_peak_memory
+from gainwatt.perplexity.corpus import Corpus, read_corpus
+from gainwatt.perplexity.measure import Scorer
+from gainwatt.perplexity.partial import WindowSums
+from gainwatt.perplexity.summary import summarize, window_rows
+from gainwatt.perplexity.windows import Encoded, encode
+from gainwatt.record import text_sha256
+from gainwatt.schemes import get_scheme
+from gainwatt.study import Layout, Study, check_cell
+from gainwatt.study.quality import Perplexity
+
+
+def settings_of(study: Study) -> Perplexity:
+    """The study's section. Raises InputError where it has none."""
+    if study.perplexity is None:
+        raise InputError(
+            f"the study {study.study!r} has no section perplexity",
+            "name a text, e.g. --set 'perplexity={corpus: data:test}' or --set 'perplexity={corpus: some.txt}'",
+        )
+    return study.perplexity
+
+
+def check_context(model: Any, window: int) -> None:
+    """Raise InputError when a window is longer than the model's context."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None and window > limit:
+        raise InputError(
+            f"perplexity.window = {window} tokens, and the model holds {limit}", "lower perplexity.window and stride"
+        )
+
+
+def score(job: Job, scorer: Scorer, encoded: Encoded, partial: WindowSums) -> None:
+    """The loss of every window that is left; shows progress with tokens per second."""
+    waiting = [window for window in encoded.windows if window.index not in partial.done]
+    job.metrics["resumed_windows"] = len(encoded.windows) - len(waiting)
+    bar: Any = cli.progress([], what="perplexity", total=len(encoded.windows), unit="window")
+    bar.update(len(partial.done))
+    with job.phase("perplexity"):
+        for sums, seconds in scorer.score(waiting):
+            partial.add(sums, seconds=seconds)
+            tokens = sum(encoded.windows[index].tokens for index in sums)
+            bar.set_postfix_str(f"{tokens / seconds:.0f} tok/s", refresh=False)
+            bar.update(len(sums))
+    bar.close()
+
+
+def load(job: Job, study: Study, args: argparse.Namespace) -> tuple[Corpus, Checkpoint, Any, Any]:
+    """Corpus, checkpoint, tokenizer and model."""
+    scheme = get_scheme(args.scheme)
+    if scheme.loader("transformers") is None:
+        raise UnavailableError(f"perplexity is measured with transformers, which does not read {scheme.name}")
+    remote_code = study.model.trust_remote_code
+    corpus = read_corpus(settings_of(study), args.layout.data)
+    job.add_input("corpus", corpus.sha256, source=corpus.source, documents=len(corpus.documents))
+    checkpoint = read_manifest(args.checkpoint)
+    job.add_input(
+        "checkpoint", checkpoint.sha256, variant=checkpoint.variant, scheme=checkpoint.scheme,
+        parent_sha256=checkpoint.parent_sha256,
+    )  # fmt: skip
+    tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=remote_code)
+    dtype = args.scheme if scheme.dense else study.model.dtype
+    job.settings["effective"] = {"dtype": scheme.compute_dtype or dtype}
+    model = load_model(checkpoint, scheme, dtype, trust_remote_code=remote_code)
+    return corpus, checkpoint, tokenizer, model
+
+
+def measure(job: Job, study: Study, args: argparse.Namespace) -> None:
+    """Load, score, and fill the record."""
+    settings = settings_of(study)
+    with job.phase("load"):
+        corpus, checkpoint, tokenizer, model = load(job, study, args)
+        check_context(model, settings.window)
+        encoded = encode(
+            tokenizer, corpus.documents, window=settings.window, stride=settings.stride, prefix=settings.prefix,
+            max_tokens=settings.max_tokens,
+        )  # fmt: skip
+    job.add_input("tokens", encoded.sha256, prefix_token_id=encoded.prefix_token_id)
+    identity = text_sha256(
+        f"{study.settings_sha256('evaluate_perplexity')} {checkpoint.sha256} {encoded.sha256} {args.scheme}"
+    )
+    partial = WindowSums(args.work / "windows.jsonl", identity)
+    scorer = Scorer(model, encoded, batch_size=settings.batch_size, pad_token_id=tokenizer.pad_token_id)
+    reset_peak_memory()
+    score(job, scorer, encoded, partial)
+    metrics, reasons = summarize(encoded, partial.done)
+    job.metrics.update(metrics)
+    for name, reason in reasons.items():
+        job.null(name, reason)
+    job.metrics["score_s"] = partial.seconds
+    job.metrics["throughput_tok_s"] = encoded.tokens / partial.seconds
+    for name, value in memory_mib().items():
+        if value is None:
+            job.null(name, "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
+        else:
+            job.metrics[name] = value
+    job.settings["effective"] |= {"batch_size": scorer.batch_size, "prefix_token_id": encoded.prefix_token_id}
+    job.settings["events"] = scorer.events
+    write_windows(job, args.record.with_suffix(".windows.parquet"), window_rows(encoded, partial.done))
+    job.on_written(partial.remove)
+
+
+def write_windows(job: Job, path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the per-window table beside the record."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with atomic_path(path) as temporary:
+        parquet.write_table(pa.Table.from_pylist(rows), temporary, compression="zstd")
+    job.add_output("windows", path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--variant", required=True, help="base or grpo-s<seed>")
+    parser.add_argument("--scheme", required=True, help="a scheme of the study's matrix, e.g. bnb-nf4")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="manifest (default: from the study)")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for unfinished sums (default: from the study)")
+    args = parser.parse_args(argv)
+    study, layout = cli.study_of(args)
+    settings_of(study)
+    cell = check_cell(study, args.variant, args.scheme)
+    defaults(args, layout, cell.name)
+    about = {"variant": cell.variant, "scheme": cell.scheme}
+    with Job(stage="evaluate_perplexity", cell=about, study=study, record=args.record) as job:
+        measure(job, study, args)
+    return 0
+
+
+def defaults(args: argparse.Namespace, layout: Layout, cell: str) -> None:
+    """Fill in what the command line leaves to the study."""
+    args.layout = layout
+    args.checkpoint = args.checkpoint or layout.manifest(args.variant, args.scheme)
+    args.record = args.record or layout.record("evaluate_perplexity", cell)
+    args.work = args.work or layout.work("evaluate_perplexity", cell)
+
+
+if __name__ == "__main__":
+    cli.run(main)
