@@ -24,6 +24,7 @@ from gainwatt import environment
 from gainwatt.energy import EnergyMeter
 from gainwatt.errors import UnavailableError
 from gainwatt.lock import RecordLock
+from gainwatt.oom import is_out_of_memory
 from gainwatt.record import file_sha256, write_record
 from gainwatt.study import Study
 
@@ -121,7 +122,7 @@ class Job:
         """Out of memory and a missing capability are results; the record keeps them."""
         if isinstance(error, UnavailableError):
             self.status, self.reason = "unavailable", str(error)
-        elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        elif is_out_of_memory(error):
             self.status, self.reason = "oom", " ".join(str(error).split())[:500] or type(error).__name__
         else:
             return False

@@ -11,7 +11,7 @@ import torch
 
 from factories import QUESTIONS
 from gainwatt.checkpoint import write_manifest
-from gainwatt.engines.base import Request
+from gainwatt.engines.base import EngineError, Request, Solved
 from gainwatt.engines.transformers import TransformersEngine
 from gainwatt.modeling import load_model, load_tokenizer
 from gainwatt.schemes import get_scheme
@@ -45,19 +45,23 @@ def texts(batches):
 class ScriptedModel:
     """Returns the given tokens after each prompt, and runs out of memory above a batch size."""
 
-    def __init__(self, answers=(), largest=100):
+    def __init__(self, answers=(), largest=100, error=None):
         self.answers = list(answers)
         self.largest = largest
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory")
         self.device = "cpu"
         self.config = SimpleNamespace()
         self.sizes: list[int] = []
         self.masks: list[list[list[int]]] = []
 
+    def modules(self):
+        return []
+
     def generate(self, input_ids, attention_mask, **_):
         self.sizes.append(len(input_ids))
         self.masks.append(attention_mask.tolist())
         if len(input_ids) > self.largest:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         answers = torch.tensor((self.answers * len(input_ids))[: len(input_ids)])
         return torch.cat([input_ids, answers], dim=1)
 
@@ -110,7 +114,7 @@ def test_text_is_cut_at_the_first_stop_token_which_is_counted(tokenizer):
     assert (first.tokens, first.finish_reason, first.text) == (2, "stop", tokenizer.decode(words))
     assert (second.tokens, second.finish_reason) == (4, "length")
     assert first.batch_size == 2
-    assert first.batch_s == second.batch_s >= 0
+    assert first.latency_s == second.latency_s >= 0
 
 
 def test_an_immediate_stop_is_an_empty_answer_of_one_token(tokenizer):
@@ -124,8 +128,43 @@ def test_out_of_memory_halves_the_batch_and_says_so(tokenizer, requests):
     found = texts(made.generate(requests))
     assert set(found) == set(range(7))
     assert scripted.sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
-    assert made.events == ["out of memory at batch size 7: halved to 3", "out of memory at batch size 3: halved to 1"]
-    assert made.settings["batch_size"] == 7
+    assert made.events == [
+        "generation: out of memory at batch size 7, halved to 3",
+        "generation: out of memory at batch size 3, halved to 1",
+    ]
+    assert (made.settings["batch_size"], made.batch_size) == (7, 1)
+
+
+CPU_OUT_OF_MEMORY = (
+    "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+def test_a_lack_of_main_memory_halves_the_batch_too(tokenizer, requests):
+    made = engine(ScriptedModel([[1]], largest=4, error=RuntimeError(CPU_OUT_OF_MEMORY)), tokenizer, batch_size=7)
+    assert set(texts(made.generate(requests))) == set(range(7))
+    assert made.batch_size == 3
+
+
+def test_what_finished_before_the_gpu_failed_has_been_handed_out(tokenizer, requests):
+    class Failing(ScriptedModel):
+        def generate(self, input_ids, attention_mask, **options):
+            if len(self.sizes) == 2:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might")
+            return super().generate(input_ids, attention_mask, **options)
+
+    batches = engine(Failing([[1]]), tokenizer, batch_size=2).generate(requests)
+    assert len([*next(batches), *next(batches)]) == 4
+    with pytest.raises(EngineError, match="the GPU failed: CUDA error: an illegal memory access"):
+        next(batches)
+
+
+def test_any_other_error_is_not_hidden(tokenizer, requests):
+    made = engine(ScriptedModel(largest=0, error=RuntimeError("a bug")), tokenizer, batch_size=4)
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(made.generate(requests))
+    assert made.events == []
 
 
 def test_out_of_memory_with_one_prompt_is_raised(tokenizer, requests):
@@ -167,3 +206,76 @@ def test_warm_up_changes_no_answer(model, tokenizer, requests):
 
 def test_nothing_to_do(model, tokenizer):
     assert list(engine(model, tokenizer).generate([])) == []
+
+
+def naive_loss(model, solved):
+    total = 0.0
+    for text in solved:
+        for place in range(text.prompt_tokens, len(text.token_ids)):
+            with torch.inference_mode():
+                logits = model(input_ids=torch.tensor([text.token_ids[:place]])).logits[0, -1].double()
+            total -= float(torch.log_softmax(logits, 0)[text.token_ids[place]])
+    return total
+
+
+SOLVED = [Solved(i, 3 + i, tuple(range(5, 9 + 3 * i))) for i in range(4)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_the_loss_is_that_of_a_loop_over_single_tokens(model, tokenizer, batch_size):
+    parts = list(engine(model, tokenizer, batch_size=batch_size).score(SOLVED))
+    assert sum(count for _, count in parts) == sum(len(text.token_ids) - text.prompt_tokens for text in SOLVED)
+    assert sum(loss for loss, _ in parts) == pytest.approx(naive_loss(model, SOLVED), rel=1e-5)
+
+
+def test_only_the_solutions_logits_are_computed_and_few_at_once(model, tokenizer, monkeypatch):
+    shapes = []
+    plain = model.lm_head.forward
+    monkeypatch.setattr(model.lm_head, "forward", lambda hidden: shapes.append(tuple(hidden.shape)) or plain(hidden))
+    vocabulary = model.config.vocab_size
+    monkeypatch.setattr("gainwatt.engines.transformers.LOGITS_BYTES", 2 * 15 * vocabulary * 4)
+    whole = list(engine(model, tokenizer, batch_size=4).score(SOLVED))
+    assert len(whole) == 2
+    assert [rows for rows, *_ in shapes] == [2, 2]
+    widest = [max(len(t.token_ids) for t in SOLVED[2:]) - 5, max(len(t.token_ids) for t in SOLVED[:2]) - 3]
+    assert [positions for _, positions, _ in shapes] == widest
+
+
+def test_a_model_without_logits_to_keep_gives_the_same_loss(model, tokenizer, monkeypatch):
+    expected = list(engine(model, tokenizer).score(SOLVED))
+    monkeypatch.setattr(TransformersEngine, "_keeps_some_logits", lambda self: False)
+    ((loss, count),) = engine(model, tokenizer).score(SOLVED)
+    assert (loss, count) == (pytest.approx(expected[0][0], rel=1e-5), expected[0][1])
+
+
+def test_out_of_memory_halves_the_batch_of_the_loss_and_leaves_that_of_generation(model, tokenizer, monkeypatch):
+    made = engine(model, tokenizer, batch_size=4)
+    expected = sum(loss for loss, _ in made.score(SOLVED))
+    plain = TransformersEngine._loss
+
+    def small(self, batch):
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, batch)
+
+    monkeypatch.setattr(TransformersEngine, "_loss", small)
+    assert sum(loss for loss, _ in made.score(SOLVED)) == pytest.approx(expected, rel=1e-5)
+    assert made.events[0] == "reference loss: out of memory at batch size 4, halved to 2"
+    assert made.batch_size == 4
+
+
+def test_nothing_to_score(model, tokenizer):
+    assert list(engine(model, tokenizer).score([])) == []
+
+
+def test_memory_without_a_gpu_is_null_with_a_reason(model, tokenizer):
+    memory = engine(model, tokenizer).memory()
+    assert memory.metrics["parameter_bytes"] > 0
+    assert set(memory.null_reasons) == {"allocated_after_load_mib", "peak_allocated_mib"}
+
+
+def test_closing_twice_is_harmless(model, tokenizer):
+    made = engine(model, tokenizer)
+    made.close()
+    made.close()
+    assert made.model is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -27,6 +28,7 @@ class TappedStderr:
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._stderr = -1
+        self._read = 0
 
     def __enter__(self) -> Self:
         sys.stderr.flush()
@@ -43,6 +45,14 @@ class TappedStderr:
         sys.stderr.flush()
         os.dup2(self._stderr, 2)
 
+    def settle(self, quiet_s: float = 0.1, patience_s: float = 2.0) -> None:
+        """Wait until nothing has been written for a moment: a dying child's last words may be on their way."""
+        deadline = time.monotonic() + patience_s
+        seen = -1
+        while seen != self._read and time.monotonic() < deadline:
+            seen = self._read
+            time.sleep(quiet_s)
+
     def lines(self) -> list[str]:
         """The last lines, oldest first, without line ends."""
         return list(self._lines)
@@ -52,6 +62,7 @@ class TappedStderr:
             rest = b""
             while chunk := source.read(65536):
                 target.write(chunk)
+                self._read += len(chunk)
                 *whole, rest = (rest + chunk).split(b"\n")
                 self._lines.extend(line.decode(errors="replace") for line in whole)
             self._lines.extend([rest.decode(errors="replace")] if rest else [])

@@ -183,7 +183,7 @@ class VllmEngine:
         self._children = {pid: at for pid, at in descendants(os.getpid()).items() if pid not in before}
 
     def _not_started(self, folder: Path, error: Exception) -> Exception:
-        lines = [*self._output.lines(), *f"{type(error).__name__}: {error}".splitlines()]
+        lines = self._last_lines(error)
         if isinstance(error, ImportError):
             return UnavailableError(
                 f"vLLM cannot be imported: {error}",
@@ -230,12 +230,16 @@ class VllmEngine:
 
     def _died(self, error: Exception) -> Exception:
         """Out of memory is a result; anything else is the end of this run."""
-        lines = [*self._output.lines(), *f"{type(error).__name__}: {error}".splitlines()]
+        lines = self._last_lines(error)
         memory = vllm_log.lack_of_memory(lines)
         if memory is not None or isinstance(error, MemoryError):
             return MemoryError(f"vLLM ran out of memory: {memory or error}")
         why = vllm_log.last_error(lines) or f"{type(error).__name__}: {error}"
         return EngineError(f"the vLLM engine died: {why}", "its own messages stand above")
+
+    def _last_lines(self, error: Exception) -> list[str]:
+        self._output.settle()
+        return [*self._output.lines(), *f"{type(error).__name__}: {error}".splitlines()]
 
     def _settings(self) -> dict[str, Any]:
         """Everything that was asked for, and what vLLM made of it where it can be asked."""

@@ -40,7 +40,7 @@ def item_rows(
                 "format_compliant": scored.parsed.format_compliant,
                 "tokens": found.tokens,
                 "finish_reason": found.finish_reason,
-                "batch_s": found.batch_s,
+                "latency_s": found.latency_s,
                 "batch_size": found.batch_size,
             }
         )
