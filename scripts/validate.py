@@ -12,6 +12,7 @@ from pathlib import Path
 from gainwatt import cli
 from gainwatt.atomic import write_json
 from gainwatt.errors import RecordError
+from gainwatt.record import file_sha256
 from gainwatt.study import Layout, Study
 from gainwatt.validation import ERROR, EXPECTATIONS, INFO, Finding, validate
 from gainwatt.validation.findings import as_text, counted, read_findings, write_findings
@@ -61,7 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--findings", type=Path, metavar="FILE", help="judge the findings in this table; look at no record"
     )
-    parser.add_argument("--passed", type=Path, metavar="FILE", help="write this file when nothing failed")
+    parser.add_argument(
+        "--passed",
+        type=Path,
+        metavar="FILE",
+        help="write this file, which names the table by its hash, when nothing failed",
+    )
     args = parser.parse_args(argv)
     study, layout = cli.study_of(args, check_paths=False)
     out = args.out or layout.tables / "validation.csv"
@@ -71,7 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     if not args.report_only:
         judge(findings, args.findings or out, strict=args.strict)
     if args.passed is not None:
-        write_json(args.passed, {"findings": counted(findings), "strict": args.strict})
+        table = args.findings or out
+        about = {"findings": counted(findings), "table_sha256": file_sha256(table), "strict": args.strict}
+        write_json(args.passed, about)
     return 0
 
 

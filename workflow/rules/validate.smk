@@ -26,7 +26,7 @@ rule validate:
         "> {log} 2>&1"
 
 
-# The end of a run: it fails on errors among the findings, after everything else was made.
+# The end of a run: it fails on errors among the findings, after everything else was made, and says so on the screen.
 rule check:
     input:
         products=workflow_help.products(STUDY, LAYOUT),
@@ -51,4 +51,4 @@ rule check:
     shell:
         "{params.python} {params.script} "
         "--findings {input.findings} --passed {output.passed} "
-        "> {log} 2>&1"
+        "2>&1 | tee {log} >&2"
