@@ -13,7 +13,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(CORE)/installed: envs/core.txt pyproject.toml
+$(CORE)/installed: envs/core.txt scripts/make_env.sh
 	@scripts/make_env.sh core "$(PYTHON)"
 
 $(CORE)/installed-dev: envs/dev.txt $(CORE)/installed
