@@ -14,7 +14,7 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.atomic import write_text
 from gainwatt.study import Layout
-from gainwatt.tables import accuracy, cost, stages, weights
+from gainwatt.tables import accuracy, cost, perplexity, stages, tasks, weights
 from gainwatt.tables.results import Results
 from gainwatt.tables.summary import summary
 from gainwatt.tables.write import write_csv
@@ -25,6 +25,8 @@ TABLES = {
     "gains": accuracy.gains,
     "gain_survival": accuracy.survivals,
     "changed_items": accuracy.changed_items,
+    "perplexity": perplexity.perplexities,
+    "tasks": tasks.tasks,
     "cost_per_correct": cost.per_correct_answer,
     "energy_by_job": cost.energy_by_job,
     "training": stages.training,

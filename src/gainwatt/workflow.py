@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.errors import InputError
+from gainwatt.perplexity.corpus import corpus_files
 from gainwatt.schemes import get_scheme
 from gainwatt.study import (
     BASE,
@@ -24,6 +25,7 @@ from gainwatt.study import (
     load_study,
     quantization_cells,
     quantized_schemes,
+    schemes,
     trained_variants,
     variants,
 )
@@ -33,6 +35,8 @@ from gainwatt.weights.variants import control_variants, diagnosed_variants
 DEFAULT_STUDY = "config/demo.yaml"
 STUDY_VARIABLE = "GAINWATT_STUDY"
 OVERRIDES_VARIABLE = "GAINWATT_SET"
+QUALITY = {"evaluate_perplexity": "perplexity", "evaluate_tasks": "tasks"}
+"""Stages that run for every cell where the study has their section."""
 
 
 def study_from_config(config: Mapping[str, Any], root: Path) -> Study:
@@ -99,9 +103,10 @@ def environment_of(study: Study, kind: str, scheme: str | None = None) -> str:
         return name
     entry = get_scheme(scheme)
     special = entry.environment
-    if kind == "evaluate":
-        loader = entry.loader(study.evaluate.engine) or entry.loaders[0]
-        special = loader.environment
+    if kind in ("evaluate", "perplexity"):
+        loader = entry.loader(study.evaluate.engine if kind == "evaluate" else "transformers")
+        # An engine that cannot load the scheme says so itself, as a result; any environment will do for that.
+        special = loader.environment if loader else "core"
     return name if special == "core" else special
 
 
@@ -114,10 +119,33 @@ def find_interpreter(study: Study, environment: str) -> str | None:
 
 
 def lacking_environments(study: Study) -> list[str]:
-    """Environments that the study's quantization schemes need and that this machine does not have."""
-    cells = [(kind, scheme) for scheme in quantized_schemes(study) for kind in ("quantize", "evaluate")]
+    """Environments that the study's schemes need and that this machine does not have."""
+    cells = [("quantize", scheme) for scheme in quantized_schemes(study)]
+    cells += [("evaluate", scheme) for scheme in schemes(study)]
     names = {environment_of(study, kind, scheme) for kind, scheme in cells} - {"core"}
+    if study.tasks is not None:
+        names.add(environment_of(study, "tasks"))
     return sorted(name for name in names if find_interpreter(study, name) is None)
+
+
+def lacking(study: Study) -> str | None:
+    """What to say before anything runs on a machine without an environment that the study needs; None where all are."""
+    names = lacking_environments(study)
+    if not names:
+        return None
+    commands = " && ".join(f"make env NAME={name}" for name in names)
+    return (
+        f"the study needs environments that are not on this machine: {commands} (or name an interpreter: environments)"
+    )
+
+
+def with_interpreter(command: str) -> str:
+    """A rule's shell command that says which environment is missing where `params.python` is not there."""
+    return (
+        "command -v {params.python} > /dev/null || {{ "
+        "echo 'error: there is no interpreter {params.python}' > {log}; "
+        "echo '  what to do: make env NAME={params.environment}' >> {log}; cat {log} >&2; exit 4; }}; " + command
+    )
 
 
 def _pinned(environment: str) -> Path:
@@ -140,6 +168,11 @@ def local_sources(study: Study) -> list[str]:
     return [str(Path(source) / f"{split}.jsonl") for split in ("train", "test")]
 
 
+def corpus(study: Study, layout: Layout) -> list[str]:
+    """Files that perplexity is measured on; nothing for the hub, and where the study does not measure it."""
+    return [] if study.perplexity is None else [str(path) for path in corpus_files(study.perplexity, layout.data)]
+
+
 def base_stage(study: Study) -> str:
     """The stage that brings the base model: `warm_start` for the embedded model, else `fetch_model`."""
     return "warm_start" if study.model.source == "embedded" else "fetch_model"
@@ -149,7 +182,9 @@ def records(study: Study, layout: Layout) -> list[str]:
     """Every record that the tables are made of."""
     cells = [layout.record("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)]
     diagnoses = [layout.record("diagnose_weights", variant) for variant in diagnosed_variants(study)]
-    return [str(path) for path in (*cells, *diagnoses)]
+    quality = [stage for stage, section in QUALITY.items() if getattr(study, section) is not None]
+    more = [layout.record(stage, cell.name) for stage in quality for cell in evaluation_cells(study)]
+    return [str(path) for path in (*cells, *diagnoses, *more)]
 
 
 def every_record(study: Study, layout: Layout) -> list[str]:
