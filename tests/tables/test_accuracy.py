@@ -66,6 +66,26 @@ def test_missing_and_failed_cells_are_shown(study, layout):
     assert rows["grpo-s1.fp32"]["accuracy"] is rows["base.bnb-nf4"]["accuracy"] is None
 
 
+@pytest.mark.parametrize(
+    ("effective", "events", "shown"),
+    [
+        (
+            {"batch_size": 64, "batch_size_final": 16},
+            ["halved to 32", "halved to 16"],
+            (16, "halved to 32; halved to 16"),
+        ),
+        ({"batch_size": None, "batch_size_final": None, "max_num_seqs": 256}, [], (256, None)),
+        ({"batch_size": 8}, [], (8, None)),
+    ],
+)
+def test_the_batch_size_at_the_end_and_what_happened_are_shown(study, layout, effective, events, shown):
+    settings = study.settings("evaluate_gsm8k") | {"effective": effective, "events": events}
+    write_evaluation(study, Cell("base", "fp32"), settings=settings)
+    row = accuracy.accuracy_matrix(Results.load(study, layout))[0]
+    assert (row["batch_size"], row["events"]) == shown
+    assert row["engine"] == "transformers"
+
+
 def test_paired_effects_count_the_items(results):
     rows = accuracy.paired_effects(results)
     assert len(rows) == 3 * 2

@@ -46,6 +46,14 @@ def one(study, layout, **changed):
     return row
 
 
+@pytest.mark.parametrize(
+    ("effective", "shown"), [({"batch_size": 8}, 8), ({"batch_size": None, "max_num_seqs": 256}, 256)]
+)
+def test_answers_generated_at_once(study, layout, effective, shown):
+    settings = study.settings("evaluate_gsm8k") | {"effective": effective, "events": []}
+    assert one(study, layout, settings=settings)["batch_size"] == shown
+
+
 def test_no_meter_is_null_with_its_reason(study, layout):
     row = one(study, layout, metered=False)
     assert row["gross_j_per_correct"] is row["net_j_per_correct"] is row["electricity_usd_per_correct"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gainwatt.record import Record
 from gainwatt.stats.intervals import wilson
 from gainwatt.stats.multiple import holm
 from gainwatt.stats.paired import paired_difference
@@ -46,11 +47,27 @@ def accuracy_matrix(results: Results) -> list[Row]:
             "accuracy_low": interval.low if interval else None,
             "accuracy_high": interval.high if interval else None,
             **{name: metrics.get(name) for name in _COPIED_LAST},
+            **_generation(record),
             "status": record["status"] if record else "missing",
             "reason": record["reason"] if record else "not measured yet",
         }
         rows.append(row)
     return rows
+
+
+def _generation(record: Record | None) -> Row:
+    """Engine, its batch size at the end (a batch without enough memory was halved), and what happened on the way.
+
+    An engine that lets requests join and leave a running batch has no batch size; its limit stands there.
+    """
+    settings: Row = record["settings"] if record else {}
+    effective: Row = settings.get("effective", {})
+    size = effective.get("batch_size_final", effective.get("batch_size"))
+    return {
+        "engine": record["cell"].get("engine") if record else None,
+        "batch_size": effective.get("max_num_seqs") if size is None else size,
+        "events": "; ".join(settings.get("events", [])) or None,
+    }
 
 
 def paired_effects(results: Results) -> list[Row]:

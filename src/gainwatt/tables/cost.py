@@ -60,12 +60,18 @@ def per_correct_answer(results: Results) -> list[Row]:
                 "electricity_usd_per_correct": per(electricity_usd(gross, cost)),
                 "machine_usd_per_correct": per(rent),
                 "throughput_tok_s": metrics["throughput_tok_s"],
-                "batch_size": record["settings"]["effective"]["batch_size"],
+                "batch_size": _batch_size(record["settings"]["effective"]),
                 "boundary": "+".join(record["energy"].get("boundary", [])) or None,
                 "null_reason": "no correct answer" if correct == 0 else reason,
             }
         )
     return rows
+
+
+def _batch_size(effective: Row) -> int | None:
+    """Answers generated at once: in a closed batch, or at most in a running one."""
+    size = effective["batch_size"]
+    return effective.get("max_num_seqs") if size is None else size
 
 
 def _energy_reason(record: Record, gross: float | None) -> str | None:
