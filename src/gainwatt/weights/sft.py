@@ -125,25 +125,24 @@ def rescale(model: Any, base: Path, wanted: float, dtype: Any) -> Rescaled:
     measured = {m.tensor.name for m in matrices(base)}
     stored = read_tensors(base)
     parameters = {name: p for name, p in model.named_parameters() if name in stored}
-    factor, ratio = 1.0, math.nan
+    factor, best = 1.0, Rescaled(1.0, math.inf)
     for _ in range(_ATTEMPTS):
         squares = (_moved(_at(parameters[n], stored[n], factor).to(dtype).float(), stored[n]) for n in measured)
-        norm = math.sqrt(sum(squares))
-        if norm == 0:
-            break
-        ratio = norm / wanted
-        if abs(ratio - 1) <= TOLERANCE / 10:
+        ratio = math.sqrt(sum(squares)) / wanted
+        if abs(ratio - 1) < abs(best.norm_ratio - 1):
+            best = Rescaled(factor, ratio)
+        if ratio == 0 or abs(ratio - 1) <= TOLERANCE / 10:
             break
         factor /= ratio
-    if not abs(ratio - 1) <= TOLERANCE:
+    if not abs(best.norm_ratio - 1) <= TOLERANCE:
         raise UnavailableError(
-            f"the supervised control's change cannot be given the norm {wanted:.4g}: rounded to {dtype} it is "
-            f"{ratio:.3f} times that"
+            f"the supervised control's change cannot be given the norm {wanted:.4g}: rounded to {dtype} the nearest is "
+            f"{best.norm_ratio:.3f} times that"
         )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(_at(parameter, stored[name], factor))
-    return Rescaled(factor, ratio)
+            parameter.copy_(_at(parameter, stored[name], best.factor))
+    return best
 
 
 def _at(parameter: Any, stored: Tensor, factor: float) -> Any:
