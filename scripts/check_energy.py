@@ -85,11 +85,17 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     persistence = {device.info.label: device.state().persistence for device in sources.devices}
     hints = sources.hints
     costs = all_costs(sources, runtime, args.cost_s)
-    load, load_name = _load(args.busy, sources)
     sources.close()
     meter = EnergyMeter(args.sample_hz, args.idle_power_s, rapl=not args.no_rapl)
     # Without a device the reasons are all that is wanted, and they need no waiting.
-    shares = run_windows(meter, args.idle_s if sources.devices else 0.0, args.busy_s, load)
+    load_name = "none: there is no meter"
+
+    def prepare() -> Load | None:
+        nonlocal load_name
+        load, load_name = _load(args.busy, sources)
+        return load
+
+    shares = run_windows(meter, args.idle_s if sources.devices else 0.0, args.busy_s, prepare)
     summary = meter.summary()
     windows = windows_table(meter)
     record: dict[str, Any] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ from gainwatt.energy.stats import Spread, spread
 AGREE = 0.01
 CORE_SHARE = 0.001
 REPEAT_CV = 0.01
+ROUND_S = 0.002
+"""A round of the sampler takes 0.6 ms, one with the energy counter 4 ms."""
 
 
 def windows(load: MatrixLoad, seconds: float, hz: float, out: Path) -> dict[str, Any]:
     """Counter against trapezoid in an idle and in a busy window."""
     meter = EnergyMeter(sample_hz=hz, idle_s=3.0)
-    run_windows(meter, seconds, seconds, load.run)
+    run_windows(meter, seconds, seconds, lambda: load.run)
     meter.write_trace(out / "windows.parquet")
     rows = [
         {**row, "apart": row["relative_difference"]} for row in windows_table(meter) if row["device"].startswith("gpu")
@@ -76,15 +80,17 @@ def overhead(seconds: float, pairs: int, share_s: float, hz: float) -> dict[str,
     rates: dict[str, list[float]] = {"without": [], "with": []}
     for arm in abba(["without", "with"], pairs):
         if arm == "without":
-            rates[arm].append(loop.run(seconds))
+            rates[arm].append(1 / statistics.median(duration for _, duration in loop.timed(seconds)))
             continue
         meter = EnergyMeter(sample_hz=hz, idle_s=0.0, rapl=False)
         meter.start()
-        rates[arm].append(loop.run(seconds))
+        rates[arm].append(1 / statistics.median(duration for _, duration in loop.timed(seconds)))
         meter.stop()
     arms = {arm: spread(values) for arm, values in rates.items()}
     differences = [b / a - 1 for a, b in zip(rates["without"], rates["with"], strict=True)]
-    beside, alone = _sampler_share(loop.run, share_s, hz), _sampler_share(time.sleep, share_s, hz)
+    beside, steps, rounds = _sampler_share(loop.timed, share_s, hz)
+    alone, _, _ = _sampler_share(time.sleep, share_s, hz)
+    struck = during_rounds(steps, rounds)
     rows = [
         {"arm": arm, "n": found.n, "steps_per_s": found.mean, "cv": found.cv, "low": found.low, "high": found.high}
         for arm, found in arms.items()
@@ -93,19 +99,59 @@ def overhead(seconds: float, pairs: int, share_s: float, hz: float) -> dict[str,
         _slowdown(spread(differences)),
         _share("beside the loop", beside, share_s),
         _share("alone", alone, share_s),
+        _struck(struck),
     ]
     shares = {"beside": beside, "alone": alone}
-    return {"rows": rows, "verdict": verdict, "relative_rates": differences, "sampler_cpu_shares": shares}
+    return {
+        "rows": rows,
+        "verdict": verdict,
+        "relative_rates": differences,
+        "sampler_cpu_shares": shares,
+        "during_rounds": struck,
+    }
 
 
-def _sampler_share(work: Callable[[float], Any], seconds: float, hz: float) -> float | None:
-    """CPU time of the sampling thread over the time in which it ran, while `work` runs for `seconds`."""
+def _sampler_share(work: Callable[[float], Any], seconds: float, hz: float) -> tuple[float | None, Any, list[float]]:
+    """While `work` runs for `seconds`: the sampler's share of a core, what `work` returned, when rounds began."""
     meter = EnergyMeter(sample_hz=hz, idle_s=0.0, rapl=False)
     meter.start()
-    work(seconds)
+    done = work(seconds)
     meter.stop()
-    share: float | None = meter.summary()["sampling"].get("sampler_cpu_share")
-    return share
+    rounds = list(meter.sampler.polls) if meter.sampler is not None else []
+    return meter.summary()["sampling"].get("sampler_cpu_share"), done, rounds
+
+
+def during_rounds(steps: list[tuple[float, float]], rounds: list[float]) -> dict[str, Any]:
+    """What a round of the sampler costs the loop: steps (start, seconds) that it may touch against all others.
+
+    A round touches the steps that run within `ROUND_S` behind its begin. `lost_share` is their time beyond the median
+    of the others, over all time: the slow-down without the noise of the machine, which is far larger.
+    """
+    struck, others = [], []
+    for begin, duration in steps:
+        place = bisect_right(rounds, begin + duration)
+        touched = place > 0 and rounds[place - 1] + ROUND_S > begin
+        (struck if touched else others).append(duration)
+    if not struck or not others:
+        return {"rounds": len(rounds), "steps": len(struck), "lost_share": None}
+    usual, total = statistics.median(others), sum(struck) + sum(others)
+    return {
+        "rounds": len(rounds),
+        "steps": len(struck),
+        "median_us": 1e6 * statistics.median(struck),
+        "usual_us": 1e6 * usual,
+        "mean_us": 1e6 * statistics.fmean(struck),
+        "usual_mean_us": 1e6 * statistics.fmean(others),
+        "lost_share": (statistics.fmean(struck) - statistics.fmean(others)) * len(struck) / total,
+    }
+
+
+def _struck(found: dict[str, Any]) -> str:
+    if found["lost_share"] is None:
+        return "no step of the loop met a round of the sampler"
+    steps = f"{found['steps']} steps beside {found['rounds']} rounds of the sampler"
+    times = f"{found['median_us']:.0f} us in the median, all others {found['usual_us']:.0f} us"
+    return f"{steps} took {times}: {found['lost_share']:.4%} of the loop's time"
 
 
 def _slowdown(slow: Spread) -> str:

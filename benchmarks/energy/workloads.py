@@ -76,7 +76,7 @@ class DecodeLoop:
         kind = self.torch.bfloat16
         self.weights = [self.torch.randn(width, 4 * width, device="cuda", dtype=kind) * 0.01 for _ in range(layers)]
         self.state = self.torch.randn(1, width, device="cuda", dtype=kind)
-        self.run(1.0)
+        self.timed(1.0)
 
     def step(self) -> None:
         """One token; the host waits for it, as a sampler of tokens does."""
@@ -86,11 +86,13 @@ class DecodeLoop:
             state = self.torch.nn.functional.layer_norm(state + hidden @ weight.T, state.shape[-1:])
         int(state.argmax())
 
-    def run(self, seconds: float) -> float:
-        """Steps per second over `seconds`."""
-        begin = time.perf_counter()
-        steps = 0
-        while time.perf_counter() - begin < seconds:
+    def timed(self, seconds: float) -> list[tuple[float, float]]:
+        """(start, seconds) of every step over `seconds`, on the monotonic clock."""
+        steps = []
+        begin = now = time.monotonic()
+        while now - begin < seconds:
             self.step()
-            steps += 1
-        return steps / (time.perf_counter() - begin)
+            after = time.monotonic()
+            steps.append((now, after - now))
+            now = after
+        return steps

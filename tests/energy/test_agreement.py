@@ -32,9 +32,10 @@ class Load:
 
 
 class Loop:
-    def run(self, seconds: float) -> float:
+    def timed(self, seconds: float) -> list[tuple[float, float]]:
+        begin = time.monotonic()
         time.sleep(0.1)
-        return 100.0
+        return [(begin + 0.01 * step, 0.01) for step in range(10)]
 
 
 class Monitor:
@@ -102,6 +103,13 @@ def test_parts_are_skipped_and_failures_kept_apart(
     assert record["windows"]["reason"] == "skipped by --skip"
     assert "package zeus cannot be imported" in record["zeus"]["reason"]
     assert record["overhead"]["reason"] == "failed: RuntimeError: CUDA out of memory"
+
+
+def test_steps_that_meet_a_round(agreement: ModuleType) -> None:
+    found = sys.modules["parts"].during_rounds([(0.1 * n, 0.15 if n == 3 else 0.1) for n in range(10)], [-5.0, 0.32])
+    assert (found["steps"], found["rounds"]) == (1, 2)
+    assert found["lost_share"] == pytest.approx(0.05 / 1.05)
+    assert sys.modules["parts"].during_rounds([(0.0, 1.0)], [])["lost_share"] is None
 
 
 def test_no_run_begins_behind_the_budget(agreement: ModuleType, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_costs_of_readings_that_are_missing_or_fail(fake_gpus: Fake) -> None:
 
 def checked(gpus: FakeGpus, **options: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     meter = gpus.meter(idle_s=1.0, **options)
-    run_windows(meter, 6.0, 6.0, gpus.runtime.sleep)
+    run_windows(meter, 6.0, 6.0, lambda: gpus.runtime.sleep)
     return meter.summary(), windows_table(meter)
 
 

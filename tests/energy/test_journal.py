@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,3 +156,40 @@ def test_no_meter_no_joules_and_no_trouble(journal: Path) -> None:
     meter.forget_journal()
     meter.forget_journal()
     assert not journal.exists()
+
+
+def test_a_process_that_is_killed_for_good(fake_library: Path, tmp_path: Path, journal: Path) -> None:
+    """A real process with the real clock and thread, ended by SIGKILL; the next one names its joules."""
+    script = tmp_path / "script.txt"
+    script.write_text("clock real\ndevice GPU-a Fake H200\npoint 0 200\npoint 99 200\n", encoding="ascii")
+    code = (
+        "import json, sys, time\n"
+        "from pathlib import Path\n"
+        "from gainwatt.energy import EnergyMeter\n"
+        "meter = EnergyMeter(idle_s=0.0, rapl=False)\n"
+        "meter.start()\n"
+        "meter.keep_journal(Path(sys.argv[1]), 'same work')\n"
+        "time.sleep(float(sys.argv[2]))\n"
+        "meter.stop()\n"
+        "print(json.dumps(meter.summary()['earlier_segments']))\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    env |= {
+        "LD_LIBRARY_PATH": str(fake_library.parent),
+        "GAINWATT_FAKE_NVML": str(script),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src"),
+    }
+    command = [sys.executable, "-c", code, str(journal)]
+    with subprocess.Popen([*command, "600"], env=env) as process:
+        try:
+            for _ in range(600):
+                if journal.exists():
+                    break
+                time.sleep(0.1)
+        finally:
+            process.kill()
+    assert journal.exists()
+    done = subprocess.run([*command, "0.3"], env=env, capture_output=True, text=True, check=True)
+    earlier = json.loads(done.stdout)
+    assert (earlier["count"], earlier["complete"]) == (1, False)
+    assert earlier["gross_j"] == pytest.approx(200.0 * earlier["seconds"], rel=0.05)

@@ -101,6 +101,7 @@ def test_a_record_that_stops_gives_way_to_polling(fake_gpus: Fake, statement: st
     assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
     assert {"record_ended", "gap"} <= set(device["flags"])
     assert block["sampling"]["round_s"] == pytest.approx(0.1)
+    assert "stopped" in device["sampling"]["record_ended"]["text"]
     # From about three seconds after the end of the record on there are ten samples a second.
     late = meter.tracks[0].count(9.0, 19.0)
     assert 95 <= late <= 105
@@ -188,6 +189,10 @@ def test_two_boards_one_of_them_without_a_record(fake_gpus: Fake) -> None:
     meter = run(gpus, 12.0)
     block = meter.summary()
     assert [device["power_source"] for device in block["devices"]] == ["record", "instant"]
+    rates = [device["sampling"]["effective_hz"] for device in block["devices"]]
+    assert rates == pytest.approx([50.0, 10.0], rel=0.03)
+    assert "NOT_SUPPORTED" in block["devices"][1]["sampling"]["no_record"]
+    assert block["sampling"]["effective_hz"] == pytest.approx(10.0, rel=0.03)
     for number, device in enumerate(block["devices"]):
         assert device["integral_j"] == pytest.approx(truth(gpus, meter, number), rel=0.01)
         assert device["gross_j"] == pytest.approx(truth(gpus, meter, number), rel=0.01)

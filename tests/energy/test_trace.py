@@ -8,7 +8,7 @@ import pytest
 
 from gainwatt.energy import EnergyMeter
 from gainwatt.energy.figure import draw_trace
-from gainwatt.energy.trace import COLUMNS
+from gainwatt.energy.trace import COLUMNS, write_trace
 from gainwatt.errors import InputError
 
 from .conftest import FakeGpus, constant
@@ -67,3 +67,17 @@ def test_figure_is_the_same_file_twice(measured: EnergyMeter, tmp_path: Path) ->
 def test_unknown_ending_is_an_error(measured: EnergyMeter, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown ending '\.bmp'"):
         draw_trace(measured, tmp_path / "trace.bmp")
+
+
+def test_a_long_trace_is_averaged_and_keeps_its_energy(measured: EnergyMeter, tmp_path: Path) -> None:
+    path = tmp_path / "trace.parquet"
+    assert write_trace(measured.tracks, path, measured.start_s, 0.0, rows_max=20)
+    table = pq.read_table(path)
+    joined = int(table.schema.metadata[b"samples_per_row"])
+    longest = max(len(track.times) for track in measured.tracks)
+    assert joined == -(-longest // 20)
+    rows = [row for row in table.to_pylist() if row["device"] == "gpu:1"]
+    assert len(rows) <= 20
+    assert all(row["power_w"] == pytest.approx(200.0) for row in rows)
+    assert [row["time_s"] for row in rows] == sorted(row["time_s"] for row in rows)
+    assert {row["sm_clock_mhz"] for row in rows} == {None, 1500.0}

@@ -95,10 +95,13 @@ def all_costs(sources: Sources, runtime: Runtime, seconds: float = COST_SECONDS)
     return [asdict(cost) for device in sources.devices for cost in call_costs(device, runtime, seconds)]
 
 
-def run_windows(meter: EnergyMeter, idle_s: float, busy_s: float, load: Load | None) -> dict[str, float | None]:
+def run_windows(
+    meter: EnergyMeter, idle_s: float, busy_s: float, prepare: Callable[[], Load | None]
+) -> dict[str, float | None]:
     """One idle and one busy window inside one meter, which is then stopped; the sampler's share of a core in each.
 
-    A share is null where no whole round of the sampler lies in the window.
+    `prepare` makes the load once the board was seen at rest: making it takes a CUDA context, and a board that is held
+    draws more. None: no busy window. A share is null where no whole round of the sampler lies in the window.
     """
     shares: dict[str, float | None] = {}
     meter.start()
@@ -107,6 +110,8 @@ def run_windows(meter: EnergyMeter, idle_s: float, busy_s: float, load: Load | N
             before = _usage(meter)
             meter.runtime.sleep(idle_s)
             shares[IDLE] = _share(before, _usage(meter))
+        with meter.phase("prepare"):
+            load = prepare()
         if load is not None:
             with meter.phase("warm-up"):
                 load(1.0)

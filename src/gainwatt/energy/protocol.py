@@ -11,7 +11,8 @@
     block     the arms in the order A B ... B A, so that a drift that is linear in time (the room, the clocks) adds the
               same to every arm and cancels in their difference
     repeats   blocks go on until every arm has at least `repeats` windows (n >= 5)
-    gates     coefficient of variation: throughput < 2 %, mean power < 5 %; a failed gate is shown, nothing is dropped
+    gates     coefficient of variation: throughput < 2 %, mean power < 5 %; every window >= 5 s; n >= 5 windows; a gate
+              that failed is shown, nothing is dropped
 
 A window's value is its total divided by its work, never a mean of rates. Source of the protocol: NVML's counter period
 (100 ms), Burtscher et al. and Yang et al. (arXiv 2312.02741) on repeating and aligning GPU power measurements.
@@ -28,6 +29,8 @@ from gainwatt.energy.stats import Spread, spread
 
 CV_THROUGHPUT = 0.02
 CV_POWER = 0.05
+WINDOW_MIN_S = 5.0
+REPEATS_MIN = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Gate:
-    """One check: coefficient of variation of a quantity against its limit. `passed` is None without enough values."""
+    """One check: coefficient of variation of a quantity against its limit. `passed` is None without enough values.
+
+    The gates `length` and `repeats` have no coefficient: their limit is the shortest window in seconds and the smallest
+    number of windows.
+    """
 
     name: str
     cv: float | None
@@ -140,7 +147,12 @@ def evaluate(arm: str, windows: list[Window]) -> ArmResult:
         power_w=power,
         gross_j_per_work=spread([window.gross_j / window.work for window in windows if window.gross_j is not None]),
         net_j_per_work=spread([window.net_j / window.work for window in windows if window.net_j is not None]),
-        gates=(_gate("throughput", throughput, CV_THROUGHPUT), _gate("power", power, CV_POWER)),
+        gates=(
+            _gate("throughput", throughput, CV_THROUGHPUT),
+            _gate("power", power, CV_POWER),
+            Gate("length", None, WINDOW_MIN_S, all(window.seconds >= WINDOW_MIN_S for window in windows)),
+            Gate("repeats", None, REPEATS_MIN, len(windows) >= REPEATS_MIN),
+        ),
     )
 
 

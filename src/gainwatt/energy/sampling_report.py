@@ -43,6 +43,30 @@ def sampling_block(report: Report) -> dict[str, Any]:
     return block
 
 
+def device_sampling(report: Report, number: int) -> dict[str, Any]:
+    """The same of one device: where power came from, samples, rate reached, samples missed, gaps."""
+    reader = report.readers[number]
+    seconds, track = report.now - report.start, reader.track
+    if not track.device.has_power:
+        return {"source": None, "samples": 0, "effective_hz": None, "reason": track.device.missing.get("power")}
+    count = track.count(report.start, report.now)
+    block: dict[str, Any] = {
+        "source": track.source,
+        "samples": count,
+        "effective_hz": rounded(count / seconds) if seconds > 0 else None,
+        "missed": _missed(reader, report.start, report.now),
+        "gaps": len(overlapping(reader.gaps, report.start, report.now)),
+    }
+    if track.record_ended is not None:
+        block["record_ended"] = {
+            "time_s": rounded(track.record_ended.time_s - report.start),
+            "text": track.record_ended.text,
+        }
+    elif track.source != "record":
+        block["no_record"] = track.device.missing.get("record", "this source keeps no record of power")
+    return block
+
+
 def _missed(reader: Reader, start_s: float, end_s: float) -> int:
     track = reader.track
     if track.source != "record":

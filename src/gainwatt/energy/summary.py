@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gainwatt.energy.device_report import device_entry, rounded
 from gainwatt.energy.flags import FLAG_TEXTS, explain
 from gainwatt.energy.phase_report import phase_entries, phase_totals
-from gainwatt.energy.sampling_report import sampling_block
+from gainwatt.energy.sampling_report import device_sampling, sampling_block
 from gainwatt.energy.track import Track
 from gainwatt.energy.window import Reader, WindowEnergy
 
@@ -99,7 +99,7 @@ class Report:
         flags = [explain(flag) for flag in meter.sources.flags]
         devices = []
         for number in range(len(self.readers)):
-            entry = device_entry(self, number)
+            entry = {**device_entry(self, number), "sampling": device_sampling(self, number)}
             devices.append(entry)
             flags += [explain(flag, entry["device"]) for flag in entry["flags"]]
         block: dict[str, Any] = {

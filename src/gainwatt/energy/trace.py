@@ -7,7 +7,7 @@ the counter, read about once a second or less, stand in the row nearest to their
 device without a reading of power (RAPL) has one row per reading of its counter.
 
 Every sample is kept up to `ROWS_MAX` rows a device: three hours of the 50 samples a second that an H200's driver
-keeps, about 1 MB an hour. A longer trace holds the means of power and time over equal numbers of neighbours. The
+keeps, 1.5 to 2 MB an hour. A longer trace holds the means of power and time over equal numbers of neighbours. The
 schema's metadata says how many (`samples_per_row`), and holds `started_unix_s`.
 """
 
