@@ -23,6 +23,8 @@ include: "workflow/rules/validate.smk"
 rule all:
     default_target: True
     input:
+        # Named here as well, so that a record that was removed is made again although its tables are there.
+        workflow_help.every_record(STUDY, LAYOUT),
         workflow_help.products(STUDY, LAYOUT),
         LAYOUT.tables / "checked.json",
 
