@@ -48,6 +48,12 @@ def smoke(study: Study, made: Checkpoint, scheme: Scheme, prompt_ids: list[int])
             f"{decisive[0]['reason']}",
             "look at the log above",
         )
+    if not worked:
+        reasons = "; ".join(f"{result['engine']}: {result['reason']}" for result in found)
+        raise InputError(
+            f"no engine on this machine could load the {scheme.name} checkpoint in {made.folder}: {reasons}",
+            "make one of the environments, or leave this scheme out of quantize.schemes",
+        )
     return found
 
 
