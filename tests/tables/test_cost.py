@@ -62,6 +62,21 @@ def test_no_meter_is_null_with_its_reason(study, layout):
     assert row["boundary"] is None
 
 
+def test_marks_of_the_phase_and_joules_of_killed_processes_are_shown(study, layout):
+    path = write_evaluation(study, CELL)
+    energy = read_record(path)["energy"]
+    total = next(total for total in energy["phase_totals"] if total["path"] == "generate")
+    total["flags"] = ["under_five_ticks"]
+    energy["earlier_segments"] = {"count": 1, "gross_j": 77.5}
+    write_evaluation(study, CELL, energy=energy)
+    results = Results.load(study, layout)
+    (row,) = cost.per_correct_answer(results)
+    assert "under_five_ticks" in row["flags"].split("; ")
+    assert "short" in row["flags"].split("; ")
+    (job,) = [row for row in cost.energy_by_job(results) if row["stage"] == "evaluate_gsm8k"]
+    assert job["earlier_gross_j"] == 77.5
+
+
 def test_no_correct_answer_is_null_not_a_division(study, layout):
     path = write_evaluation(study, CELL)
     metrics = read_record(path)["metrics"] | {"correct": 0}
@@ -94,6 +109,7 @@ def test_energy_by_job(results):
     assert row["seconds"] == 14.5
     assert row["gross_j"] == 1350.0
     assert row["flags"] == "short; unaligned"
+    assert row["earlier_gross_j"] is None
     training = next(row for row in rows if row["cell"] == "grpo-s0" and row["stage"] == "train_grpo")
     assert training["seconds"] == 36.0  # nested phases are not counted twice
     diagnosis = next(row for row in rows if row["stage"] == "diagnose_weights")

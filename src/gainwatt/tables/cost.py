@@ -62,6 +62,7 @@ def per_correct_answer(results: Results) -> list[Row]:
                 "throughput_tok_s": metrics["throughput_tok_s"],
                 "batch_size": _batch_size(record["settings"]["effective"]),
                 "boundary": "+".join(record["energy"].get("boundary", [])) or None,
+                "flags": _marks(record, "generate"),
                 "null_reason": "no correct answer" if correct == 0 else reason,
             }
         )
@@ -74,6 +75,16 @@ def _batch_size(effective: Row) -> int | None:
     return effective.get("max_num_seqs") if size is None else size
 
 
+def _marks(record: Record, path: str) -> str | None:
+    """Marks on the energy of a phase, or on its devices over the whole job."""
+    energy = record["energy"]
+    marks = {mark["flag"] for mark in energy.get("flags", [])}
+    marks |= {
+        mark for total in energy.get("phase_totals", []) if total["path"] == path for mark in total.get("flags", [])
+    }
+    return "; ".join(sorted(marks)) or None
+
+
 def _energy_reason(record: Record, gross: float | None) -> str | None:
     if gross is not None:
         return None
@@ -82,7 +93,10 @@ def _energy_reason(record: Record, gross: float | None) -> str | None:
 
 
 def energy_by_job(results: Results) -> list[Row]:
-    """Every job of the study: seconds and joules in total, method, boundary, flags."""
+    """Every job of the study: seconds and joules in total, method, boundary, flags.
+
+    `earlier_gross_j`: joules of processes of the same job that were killed, at least; they are not in `gross_j`.
+    """
     rows = []
     for record in results.all_records():
         energy = record["energy"]
@@ -94,6 +108,7 @@ def energy_by_job(results: Results) -> list[Row]:
                 "seconds": sum(phase["seconds"] for phase in record["phases"] if phase["depth"] == 0),
                 "gross_j": energy.get("gross_j"),
                 "net_j": energy.get("net_j"),
+                "earlier_gross_j": (energy.get("earlier_segments") or {}).get("gross_j"),
                 "boundary": "+".join(energy.get("boundary", [])) or None,
                 "flags": "; ".join(sorted({mark["flag"] for mark in energy.get("flags", [])})) or None,
                 "null_reason": _energy_reason(record, energy.get("gross_j")),
