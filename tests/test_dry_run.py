@@ -61,6 +61,7 @@ def expected(study: Study) -> set[tuple[str, str]]:
     records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
     ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
     ends |= {("validate", str(layout.tables / "validation.csv")), ("check", str(layout.tables / "checked.json"))}
+    ends |= {("make_report", str(layout.results / "report.html"))}
     return records | ends | {("all", "")}
 
 
@@ -76,7 +77,7 @@ def test_a_study_runs_exactly_its_jobs(path, tmp_path):
 def test_the_real_studies_are_as_large_as_planned():
     for name in ("qwen2.5-0.5b", "qwen2.5-1.5b"):
         study = load_study(ROOT / "config" / f"{name}.yaml")
-        assert len(evaluation_cells(study)) == 4 * 4
+        assert len(evaluation_cells(study)) == 4 * 7
         assert len(quantization_cells(study)) == 4 * 2
         assert study.data.test_limit is None
 

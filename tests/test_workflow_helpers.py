@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +76,40 @@ def test_interpreters(tmp_path, monkeypatch):
     (tmp_path / ".envs/core/bin/python").touch()
     assert workflow.interpreter(study_with(), "train") == ".envs/core/bin/python"
     assert workflow.interpreter(study_with(environments={"core": "/opt/python"}), "train") == "/opt/python"
+
+
+def test_a_scheme_brings_its_own_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = study_with(resources={"quantize": {"environment": "other"}, "evaluate": {"environment": "other"}})
+    assert workflow.environment_of(study, "quantize", "awq-w4g128-autoawq") == "autoawq"
+    assert workflow.environment_of(study, "evaluate", "awq-w4g128-autoawq") == "autoawq"
+    assert workflow.environment_of(study, "quantize", "gguf-q4_0") == "llamacpp"
+    assert workflow.environment_of(study, "quantize", "bnb-nf4") == "other"
+    assert workflow.environment_of(study, "quantize") == "other"
+    assert workflow.interpreter(study, "quantize", "gguf-q4_0") == ".envs/llamacpp/bin/python"
+    vllm = study_with(evaluate={"engine": "vllm"}, environments={"vllm": "/opt/vllm/python"})
+    assert workflow.interpreter(vllm, "evaluate", "awq-w4g128-autoawq") == "/opt/vllm/python"
+    assert workflow.environment_of(vllm, "evaluate", "gguf-q4_0") == "core"  # says itself that vLLM cannot load it
+
+
+def test_missing_environments_are_told_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert workflow.lacking(study_with()) is None
+    quantize = {"reference": "fp32", "schemes": ["bnb-nf4", "awq-w4g128-autoawq", "gguf-q4_0"]}
+    said = workflow.lacking(study_with(quantize=quantize))
+    assert "make env NAME=autoawq && make env NAME=llamacpp" in said
+    here = {"autoawq": "/opt/autoawq/python", "llamacpp": "/opt/llamacpp/python"}
+    assert workflow.lacking(study_with(quantize=quantize, environments=here)) is None
+
+
+def test_a_missing_interpreter_is_named_in_the_log(tmp_path):
+    log = tmp_path / "log"
+    command = workflow.with_interpreter("{params.python} -c 'print(7)' > {log} 2>&1")
+    for python, code, text in (("/no/such/python", 4, "make env NAME=autoawq"), (sys.executable, 0, "7")):
+        params = SimpleNamespace(python=python, environment="autoawq")
+        done = subprocess.run(["bash", "-c", command.format(params=params, log=log)], capture_output=True, check=False)
+        assert done.returncode == code
+        assert text in log.read_text()
 
 
 def test_several_gpus_are_launched_by_accelerate(tmp_path, monkeypatch):

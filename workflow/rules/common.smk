@@ -26,6 +26,9 @@ try:
 except GainwattError as error:
     raise WorkflowError(str(error)) from None
 
+if workflow_help.lacking(STUDY):
+    logger.warning(f"warning: {workflow_help.lacking(STUDY)}")
+
 LAYOUT = Layout.of(STUDY)
 SCRIPTS = Path(relpath(ROOT / "scripts"))
 
