@@ -8,7 +8,7 @@ CORE := .envs/core
 BIN := $(CORE)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help env demo run tables unlock validate fetch wheelhouse test lint format clean-demo
+.PHONY: help env demo run tables unlock validate fetch wheelhouse test test-lm-eval lint format clean-demo
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,10 @@ unlock: ## remove the lock that a killed run left (first make sure that no other
 
 test: $(CORE)/installed-dev ## install what the tests need and run them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo"
+
+test-lm-eval: $(CORE)/installed-dev ## install lm-eval and compare with its own code
+	@scripts/make_env.sh lm-eval "$(PYTHON)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m lm_eval --lm-eval-python .envs/lm-eval/bin/python
 
 lint: $(CORE)/installed-dev ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/ruff check .

@@ -53,7 +53,15 @@ def load_task(manager: Any, settings: Tasks, name: str) -> dict[str, Any]:
     Raises UnavailableError naming the data set that is not at hand and how to bring it.
     """
     with _data_sets(name, settings):
-        loaded: dict[str, Any] = manager.load([name])
+        try:
+            loaded: dict[str, Any] = manager.load([name])
+        except KeyError as error:
+            if name not in settings.local_data:
+                raise
+            raise UnavailableError(
+                f"the task {name} finds no split or column {error} in {settings.local_data[name]}",
+                "the folder must hold a file for every split that the task uses, e.g. train.jsonl and validation.jsonl",
+            ) from error
     return loaded
 
 
