@@ -32,6 +32,30 @@ def test_real_thread_polls_until_stopped() -> None:
     assert len(count) == after
 
 
+def test_a_loop_of_long_rounds_is_stopped_at_once() -> None:
+    # `stop` gives up after 5 s and then says so.
+    assert SystemRuntime().start_loop(lambda: None, 3600.0).stop()
+
+
+def test_rounds_can_become_more_frequent() -> None:
+    enough = threading.Event()
+    count = []
+
+    def poll() -> None:
+        count.append(1)
+        if len(count) == 1:
+            ready.wait(timeout=30.0)
+            loop.set_period(0.01)
+        elif len(count) >= 4:
+            enough.set()
+
+    ready = threading.Event()
+    loop = SystemRuntime().start_loop(poll, 3600.0)
+    ready.set()
+    assert enough.wait(timeout=30.0)
+    assert loop.stop()
+
+
 def test_dear_counters_are_read_rarely() -> None:
     assert counter_period_s(0.0) == 1.0
     assert counter_period_s(0.0025) == pytest.approx(25.0, abs=0.01)
