@@ -78,7 +78,7 @@ def test_the_real_studies_are_as_large_as_planned():
     for name in ("qwen2.5-0.5b", "qwen2.5-1.5b"):
         study = load_study(ROOT / "config" / f"{name}.yaml")
         assert len(evaluation_cells(study)) == 4 * 7
-        assert len(quantization_cells(study)) == 4 * 2
+        assert len(quantization_cells(study)) == 4 * 5
         assert study.data.test_limit is None
 
 
