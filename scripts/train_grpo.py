@@ -129,16 +129,12 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
         same_run = text_sha256(f"{study.settings_sha256('train_grpo')} {base.sha256} {file_sha256(args.data)} {seed}")
         config = make_config(study, seed, args.work)
         with config.main_process_first(local=False):
-            checkpoint = last_complete(args.work, same_run)
+            checkpoint = last_complete(args.work, same_run, before=study.train.max_steps)
             job.keep_energy(args.work / "energy.json", same_run)
             log = StepLog(args.work, resume_step=step_of(checkpoint))
         trainer = make_trainer(job, study, base, items, config, log)
     with job.phase("train"), naming(args.work):
-        if step_of(checkpoint) < study.train.max_steps:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        else:
-            # Killed after the last step, before the model was saved: the trainer would train one step more.
-            trainer._load_from_checkpoint(str(checkpoint))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.is_world_process_zero():
         return
     with job.phase("save"):

@@ -57,3 +57,38 @@ def test_a_gpu_that_answers_little(monkeypatch):
     assert gpu["power_limit_w"] == pytest.approx(300)
     assert gpu["memory_mib"] is None
     assert gpu["sm_clock_max_mhz"] is None
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    """An environment in .envs/tiny with two packages, and the file that it was made from."""
+    made = tmp_path / ".envs" / "tiny"
+    for name, version in (("One", "1.0"), ("two_parts", "2.0+cpu")):
+        folder = made / "lib" / "python3.11" / "site-packages" / f"{name}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (tmp_path / "envs").mkdir()
+    return made
+
+
+def pinned(prefix, text):
+    (prefix.parent.parent / "envs" / "tiny.txt").write_text(text)
+    return environment.pins(prefix)
+
+
+def test_an_environment_as_its_file_says(prefix):
+    text = "# words\none==1.0  # why\ntwo-parts==2.0 ; python_version > '3'\n--extra-index-url x\n"
+    assert pinned(prefix, text) == {"file": "envs/tiny.txt", "differing": {}}
+
+
+def test_an_environment_of_an_older_file(prefix):
+    found = pinned(prefix, "one==1.1\ntwo-parts==2.0\nthree==3.0\n")["differing"]
+    assert found == {
+        "one": {"installed": "1.0", "pinned": "1.1"},
+        "three": {"installed": None, "pinned": "3.0"},
+    }
+
+
+def test_another_environment_has_no_file(tmp_path):
+    assert environment.pins(tmp_path / "venv") == {"file": None, "differing": {}}
+    assert set(environment.capture()["pins"]) == {"file", "differing"}

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def capture() -> dict[str, Any]:
         "gpus": _gpus(),
         "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "packages": _versions(),
+        "pins": pins(),
         "git": _git(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
     }
@@ -39,6 +41,32 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def pins(prefix: Path | None = None) -> dict[str, Any]:
+    """Which pinned file this environment was made from, and the packages whose versions are no longer the file's.
+
+    `file` is null outside of .envs/NAME. A package that the file pins and that is not installed has null for its
+    version. Marks of a local build (`+cpu`) do not count.
+    """
+    prefix = Path(sys.prefix) if prefix is None else prefix
+    file = prefix.parent.parent / "envs" / f"{prefix.name}.txt"
+    if prefix.parent.name != ".envs" or not file.is_file():
+        return {"file": None, "differing": {}}
+    differing = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        name, pinned, version = line.partition("#")[0].partition(";")[0].strip().partition("==")
+        if pinned and "[" not in name:
+            installed = _version(name.strip(), prefix)
+            if installed is None or installed.partition("+")[0] != version.strip().partition("+")[0]:
+                differing[name.strip()] = {"installed": installed, "pinned": version.strip()}
+    return {"file": f"envs/{file.name}", "differing": differing}
+
+
+def _version(name: str, prefix: Path) -> str | None:
+    sites = [str(path) for path in prefix.glob("lib/python*/site-packages")]
+    found = next(iter(metadata.Distribution.discover(name=name, path=sites)), None)
+    return found.version if found else None
 
 
 def _cpu_name() -> str | None:

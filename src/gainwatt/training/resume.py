@@ -11,10 +11,12 @@ COMPLETE = "complete"
 _SETTINGS = "settings.sha256"
 
 
-def last_complete(work: Path, settings_sha256: str) -> Path | None:
+def last_complete(work: Path, settings_sha256: str, *, before: int | None = None) -> Path | None:
     """The newest whole checkpoint under `work` that was made with the same settings and inputs; None to start anew.
 
-    Unfinished checkpoints, and all work of a run with other settings, are removed.
+    Unfinished checkpoints, those of step `before` or later, and all work of a run with other settings, are removed.
+    A trainer that resumes at its very last step trains one step more: a run killed between its last checkpoint and its
+    end goes on from the checkpoint before.
     """
     mark = work / _SETTINGS
     if work.exists() and (not mark.exists() or mark.read_text(encoding="utf-8").strip() != settings_sha256):
@@ -23,7 +25,7 @@ def last_complete(work: Path, settings_sha256: str) -> Path | None:
     write_text(mark, settings_sha256 + "\n")
     whole = []
     for folder in work.glob("checkpoint-*"):
-        if (folder / COMPLETE).exists():
+        if (folder / COMPLETE).exists() and (before is None or step_of(folder) < before):
             whole.append(folder)
         else:
             shutil.rmtree(folder)
