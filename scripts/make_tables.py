@@ -14,7 +14,7 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.atomic import write_text
 from gainwatt.study import Layout
-from gainwatt.tables import accuracy, cost, perplexity, stages, tasks, weights
+from gainwatt.tables import accuracy, cost, payback, perplexity, stages, tasks, weights
 from gainwatt.tables.results import Results
 from gainwatt.tables.summary import summary
 from gainwatt.tables.write import write_csv
@@ -28,6 +28,7 @@ TABLES = {
     "perplexity": perplexity.perplexities,
     "tasks": tasks.tasks,
     "cost_per_correct": cost.per_correct_answer,
+    "training_payback": payback.payback,
     "energy_by_job": cost.energy_by_job,
     "training": stages.training,
     "quantization": stages.quantization,

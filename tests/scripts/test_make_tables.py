@@ -15,7 +15,7 @@ from gainwatt.study import load_study
 TABLES = {
     "accuracy_matrix", "paired_quant_effect", "gains", "gain_survival", "changed_items", "cost_per_correct",
     "energy_by_job", "training", "quantization", "weights", "weight_errors", "weight_changes",
-    "weight_layers",
+    "weight_layers", "perplexity", "tasks", "training_payback",
 }  # fmt: skip
 
 

@@ -135,3 +135,25 @@ def test_the_meters_own_block_can_be_read(study, layout):
 
 def test_a_phase_that_did_not_happen():
     assert cost.phase_energy({"energy": no_energy()}, "generate") == (None, None, 0.0)
+
+
+def test_intervals_follow_tokens_and_right_answers(results):
+    from gainwatt.stats.ratio import bootstrap_ratio
+
+    row = cost.per_correct_answer(results)[0]
+    items, settings = results.items[CELL], results.study.statistics
+    tokens = bootstrap_ratio(items["tokens"], items["correct"], draws=settings.bootstrap_draws, seed=settings.seed)
+    assert (row["tokens_per_correct_low"], row["tokens_per_correct_high"]) == pytest.approx((tokens.low, tokens.high))
+    for name in ("gross_j", "net_j", "s", "electricity_usd", "machine_usd"):
+        low, value, high = (row[f"{name}_per_correct{end}"] for end in ("_low", "", "_high"))
+        assert low < value < high
+        assert low / value == pytest.approx(tokens.low / tokens.estimate)
+    assert row["interval_null_reason"] is None
+
+
+def test_a_cell_with_one_right_answer_in_a_few_has_an_open_interval(study, layout):
+    path = write_evaluation(study, CELL, n=4)
+    assert read_record(path)["metrics"]["correct"] in (0, 1, 2)
+    row = one(study, layout, n=4)
+    assert row["tokens_per_correct_high"] is row["gross_j_per_correct_high"] is None
+    assert row["interval_null_reason"]

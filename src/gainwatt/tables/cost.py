@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.record import Record
-from gainwatt.study import evaluation_cells
+from gainwatt.stats.ratio import Ratio, bootstrap_ratio
+from gainwatt.study import Cell, evaluation_cells
 from gainwatt.study.operations import Cost
 from gainwatt.tables.results import Results
 
@@ -30,43 +31,72 @@ def electricity_usd(joules: float | None, cost: Cost) -> float | None:
 
 
 def per_correct_answer(results: Results) -> list[Row]:
-    """Seconds, tokens, joules and dollars per correct answer of each cell, over the generation phase."""
+    """Seconds, tokens, joules and dollars per correct answer of each cell, over the generation phase.
+
+    The intervals are about other questions of the same kind: `tokens_per_correct` is a ratio of two sums over items,
+    and tokens and right answers are resampled together. Seconds, joules and dollars are measured for the cell as a
+    whole; their intervals hold seconds, joules and dollars per generated token fixed at what was measured, so that
+    they say nothing about how much a second run of the same cell would differ.
+    """
     rows = []
     for cell in evaluation_cells(results.study):
         record = results.measured(cell)
-        if record is None:
-            continue
-        metrics, correct = record["metrics"], record["metrics"]["correct"]
-        gross, net, _ = phase_energy(record, "generate")
-        reason = _energy_reason(record, gross)
-        if metrics["resumed_items"]:
-            gross = net = None
-            reason = f"{metrics['resumed_items']} items were answered before the run was interrupted"
-
-        def per(value: float | None, correct: int = correct) -> float | None:
-            return None if value is None or correct == 0 else value / correct
-
-        cost = results.study.cost
-        rent = None if cost.machine_usd_per_h is None else metrics["generate_s"] / 3600 * cost.machine_usd_per_h
-        rows.append(
-            {
-                "variant": cell.variant,
-                "scheme": cell.scheme,
-                "correct": correct,
-                "s_per_correct": per(metrics["generate_s"]),
-                "tokens_per_correct": per(metrics["generated_tokens"]),
-                "gross_j_per_correct": per(gross),
-                "net_j_per_correct": per(net),
-                "electricity_usd_per_correct": per(electricity_usd(gross, cost)),
-                "machine_usd_per_correct": per(rent),
-                "throughput_tok_s": metrics["throughput_tok_s"],
-                "batch_size": _batch_size(record["settings"]["effective"]),
-                "boundary": "+".join(record["energy"].get("boundary", [])) or None,
-                "flags": _marks(record, "generate"),
-                "null_reason": "no correct answer" if correct == 0 else reason,
-            }
-        )
+        if record is not None:
+            rows.append(_cost_row(results, cell, record))
     return rows
+
+
+def _cost_row(results: Results, cell: Cell, record: Record) -> Row:
+    metrics, correct = record["metrics"], record["metrics"]["correct"]
+    gross, net, reason = generation_energy(record)
+    cost = results.study.cost
+    rent = None if cost.machine_usd_per_h is None else metrics["generate_s"] / 3600 * cost.machine_usd_per_h
+    totals = {
+        "s_per_correct": metrics["generate_s"],
+        "tokens_per_correct": metrics["generated_tokens"],
+        "gross_j_per_correct": gross,
+        "net_j_per_correct": net,
+        "electricity_usd_per_correct": electricity_usd(gross, cost),
+        "machine_usd_per_correct": rent,
+    }
+    values = {name: None if total is None or correct == 0 else total / correct for name, total in totals.items()}
+    tokens = _tokens_per_correct(results, cell)
+    return {
+        "variant": cell.variant,
+        "scheme": cell.scheme,
+        "correct": correct,
+        **values,
+        "throughput_tok_s": metrics["throughput_tok_s"],
+        "batch_size": _batch_size(record["settings"]["effective"]),
+        "boundary": "+".join(record["energy"].get("boundary", [])) or None,
+        "flags": _marks(record, "generate"),
+        "null_reason": "no correct answer" if correct == 0 else reason,
+        **{f"{name}_{end}": _scaled(value, tokens, end) for name, value in values.items() for end in ("low", "high")},
+        "interval_null_reason": tokens.reason,
+    }
+
+
+def generation_energy(record: Record) -> tuple[float | None, float | None, str | None]:
+    """Gross and net joules of generating all answers, and why they are null."""
+    gross, net, _ = phase_energy(record, "generate")
+    resumed = record["metrics"]["resumed_items"]
+    if resumed:
+        return None, None, f"{resumed} items were answered before the run was interrupted"
+    return gross, net, _energy_reason(record, gross)
+
+
+def _tokens_per_correct(results: Results, cell: Cell) -> Ratio:
+    settings, items = results.study.statistics, results.items[cell]
+    return bootstrap_ratio(
+        items["tokens"], items["correct"],
+        draws=settings.bootstrap_draws, confidence=settings.confidence, seed=settings.seed,
+    )  # fmt: skip
+
+
+def _scaled(value: float | None, tokens: Ratio, end: str) -> float | None:
+    """One end of the interval of `value`, which is proportional to the tokens per correct answer."""
+    limit = tokens.low if end == "low" else tokens.high
+    return None if value is None or limit is None or not tokens.estimate else value * limit / tokens.estimate
 
 
 def _batch_size(effective: Row) -> int | None:
