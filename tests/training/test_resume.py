@@ -43,3 +43,11 @@ def test_work_without_its_mark_is_removed(work):
 
 def test_steps_of_nothing():
     assert step_of(None) == 0
+
+
+def test_a_run_does_not_go_on_from_its_last_step(work):
+    """There the trainer would train one step more; the checkpoint before repeats the last steps instead."""
+    found = last_complete(work, "settings", before=100)
+    assert found == work / "checkpoint-50"
+    assert not (work / "checkpoint-100").exists()
+    assert last_complete(work, "settings", before=50) is None
