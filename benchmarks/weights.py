@@ -9,10 +9,12 @@ tensor, and measures each of these in a process of its own:
   obvious+nf4 the obvious way, and NF4's error by bitsandbytes on the whole weight
   blocks+nf4  gainwatt's columns with NF4's error
   change      the same with both quantizers, of a trained checkpoint against its base (twice the bytes)
+  control     the same, and the codes that noise as large as the change flips
 
 Prints wall and processor seconds (imports left out; `faster` compares the latter, which other jobs disturb less), peak
-resident memory of the whole process and above its start after imports, bytes of measured weights per wall second, and
-beside them the speed of this disk's reads and of memory copies.
+resident memory of the whole process and above its start after imports (the mark is reset in between), bytes of measured
+weights per wall second, and beside them the speed of this disk's reads and of memory copies. `faster` is by the byte:
+`change` reads two checkpoints, which the obvious way would load and measure one after the other.
 """
 
 from __future__ import annotations
@@ -133,13 +135,13 @@ def obvious(folder: Path, *, nf4: bool) -> tuple[int, float]:
     return measured, weighted / (measured / 2)
 
 
-def blocks(folder: Path, base: Path | None, schemes: tuple[str, ...]) -> tuple[int, float]:
-    """gainwatt's way. Returns read bytes and the weighted relative error."""
+def blocks(folder: Path, base: Path | None, schemes: tuple[str, ...], *, noise: bool) -> tuple[int, float]:
+    """gainwatt's way. Returns the bytes of the measured weights and the weighted relative error."""
     from gainwatt.weights.measure import Plan
     from gainwatt.weights.run import diagnose
     from gainwatt.weights.summary import summarize
 
-    plan = Plan(schemes=schemes)
+    plan = Plan(schemes=schemes, random_control=noise)
     found = summarize(diagnose(folder, base, plan, label="benchmark"), plan)
     return 2 * found["weights"] * (2 if base else 1), found["w4_relative_mse_weighted"]
 
@@ -152,33 +154,28 @@ def nf4_error(weights: Any) -> Any:
     return ((functional.dequantize_4bit(packed, state) - weights) ** 2).mean()
 
 
-def peak_mib() -> float:
-    """Highest resident memory of this process. ru_maxrss would start at that of the process that started it."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("this system does not tell a process's peak memory in /proc/self/status")
-
-
 def child(args: argparse.Namespace) -> None:
     """Run one way in this process and print its figures as JSON."""
     import torch
+
+    from gainwatt.weights.memory import peak_rss_mib, reset_peak_rss
 
     torch.set_num_threads(1)
     if args.way.startswith("obvious"):
         import transformers  # noqa: F401 - its import is not what is measured
     if args.way not in ("obvious", "blocks"):
         import bitsandbytes  # noqa: F401
-    before = peak_mib()
+    reset_peak_rss()
+    before = peak_rss_mib()
     start, start_cpu = time.perf_counter(), time.process_time()
     if args.way.startswith("obvious"):
         size, error = obvious(args.folder, nf4=args.way == "obvious+nf4")
     else:
         both = ("symmetric-w4", "bnb-nf4")
-        schemes = both if args.way in ("blocks+nf4", "change") else both[:1]
-        size, error = blocks(args.folder, args.base, schemes)
+        schemes = both[:1] if args.way == "blocks" else both
+        size, error = blocks(args.folder, args.base, schemes, noise=args.way == "control")
     figures = {"s": time.perf_counter() - start, "cpu_s": time.process_time() - start_cpu}
-    peak = peak_mib()
+    peak = peak_rss_mib()
     print(json.dumps(figures | {"bytes": size, "error": error, "peak_mib": peak, "above_mib": peak - before}))
 
 
@@ -222,13 +219,21 @@ def limits(folder: Path) -> dict[str, float]:
 def compare(args: argparse.Namespace, layers: int, temporary: Path) -> None:
     """Make the checkpoints of one size, run every way, print rows."""
     folder = make(temporary / f"base-{layers}", args, layers)
-    trained = make(temporary / f"trained-{layers}", args, layers, nudge=2e-5) if "change" in args.ways else None
+    trained = (
+        make(temporary / f"trained-{layers}", args, layers, nudge=2e-5)
+        if {"change", "control"} & set(args.ways)
+        else None
+    )
     label = f"{args.hidden}x{layers}"
     reference: dict[str, float] | None = None
     for way in args.ways:
-        found = start(way, trained if trained and way == "change" else folder, folder if way == "change" else None)
+        pair = way in ("change", "control")
+        found = start(way, trained if trained and pair else folder, folder if pair else None)
         reference = found if way.startswith("obvious") else reference
-        ratio = f"{reference['cpu_s'] / found['cpu_s']:.1f}x" if reference else ""
+        ratio = ""
+        if reference:  # by the byte: a change reads two checkpoints
+            per_byte = reference["cpu_s"] / reference["bytes"], found["cpu_s"] / found["bytes"]
+            ratio = f"{per_byte[0] / per_byte[1]:.1f}x"
         memory = f"1/{reference['peak_mib'] / found['peak_mib']:.1f}" if reference else ""
         cells = (
             label, way, f"{found['bytes'] / 1e9:.2f}", f"{found['s']:.2f}", f"{found['cpu_s']:.2f}", ratio,
@@ -248,7 +253,9 @@ def main() -> None:
     for name, value in (("hidden", 1536), ("intermediate", 8960), ("heads", 12), ("kv-heads", 2), ("vocab", 151936)):
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"({value})")
     parser.add_argument("--layers", type=int, action="append", metavar="N", help="one size each (28 and 14)")
-    parser.add_argument("--ways", default="obvious,blocks,obvious+nf4,blocks+nf4,change", help="which to run, in order")
+    parser.add_argument(
+        "--ways", default="obvious,blocks,obvious+nf4,blocks+nf4,change,control", help="which to run, in order"
+    )
     parser.add_argument("--temporary", type=Path, help="where checkpoints are made (the system's temporary folder)")
     for name in ("--way", "--folder", "--base"):
         parser.add_argument(name, type=Path if name != "--way" else str, help=argparse.SUPPRESS)

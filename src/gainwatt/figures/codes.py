@@ -55,7 +55,7 @@ def _bars(axes: Any, values: dict[tuple[str, str], float], kinds: dict[str, str]
             *zip(*points, strict=True), 0.92 * width, color=_COLOURS[kind], alpha=max(0.4, 1 - 0.25 * seen[kind]),
             hatch=_HATCHES[kind], edgecolor="white", lw=0.5, label=change + " (supervised)" * (kind == "SFT"),
         )  # fmt: skip
-        axes.bar_label(bars, fmt="%.2g", fontsize=7, padding=1)
+        axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
         seen[kind] += 1
 
 

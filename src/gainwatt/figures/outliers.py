@@ -10,6 +10,7 @@ from gainwatt.study import BASE
 from gainwatt.tables.results import Results, read_sidecar
 from gainwatt.tables.weights import layer_table, place_of
 
+_WIDE = 5
 Map = dict[tuple[str, int], float]
 """(kind of module, layer) -> value."""
 
@@ -46,21 +47,22 @@ def outlier_maps(results: Results) -> Any | None:
 
 
 def _draw(axes: Any, table: Map, kinds: list[str], layers: int, limits: tuple[float, float] | None) -> Any:
+    from matplotlib.colors import LogNorm, Normalize
+
     if limits is None or not table:
         axes.axis("off")
         return None
     values = [[table.get((kind, layer), float("nan")) for layer in range(layers)] for kind in kinds]
-    image = axes.imshow(
-        values, aspect="auto", cmap="cividis", vmin=limits[0], vmax=limits[1], interpolation="nearest"
-    )  # fmt: skip
+    # A few matrices can exceed the others tenfold; the scale is logarithmic so that the others still differ.
+    scale = LogNorm(*limits) if limits[1] > _WIDE * limits[0] > 0 else Normalize(*limits)
+    image = axes.imshow(values, aspect="auto", cmap="cividis", norm=scale, interpolation="nearest")
     axes.set_yticks(range(len(kinds)), kinds, fontsize=8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=False)
     if layers <= 8:
-        middle = sum(limits) / 2
         for row, line in enumerate(values):
             for column, value in enumerate(line):
-                colour = "black" if value > middle else "white"
+                colour = "black" if scale(value) > 0.5 else "white"
                 axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8, color=colour)
     return image
 

@@ -1,0 +1,66 @@
+"""Figures of the weight diagnoses, from synthetic records: what is drawn, and what is left out."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib import pyplot
+
+from factories import study_content, write_all_records, write_diagnosis, write_study
+from gainwatt.figures.codes import code_flips, scheme_bytes
+from gainwatt.figures.outliers import outlier_maps
+from gainwatt.figures.weights import PROXY, layer_errors
+from gainwatt.study import Layout, load_study
+from gainwatt.tables.results import Results
+
+
+@pytest.fixture
+def results(tmp_path):
+    study = load_study(write_study(tmp_path, study_content(tmp_path, diagnose={"sft_control": True})))
+    write_all_records(study)
+    write_diagnosis(study, "sft-s0")
+    yield Results.load(study, Layout.of(study), allow_stale=True)
+    pyplot.close("all")
+
+
+def test_one_panel_for_each_kind_of_module_with_base_and_trained(results):
+    figure = layer_errors(results)
+    down, q = (axes for axes in figure.axes if axes.get_title("left"))
+    assert (down.get_title("left"), q.get_title("left")) == ("down_proj", "q_proj")
+    proxy, proxy_trained, nf4, _ = q.get_lines()
+    assert list(proxy.get_ydata()) == pytest.approx([1.0, 1.1, 1.2])
+    assert list(proxy_trained.get_ydata()) == pytest.approx([1.2, 1.3, 1.4])
+    assert list(nf4.get_ydata()) == pytest.approx([0.9] * 3)
+    said = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert said == [PROXY, "bnb-nf4", "ring: grpo-s0"]
+
+
+def test_maps_of_base_and_trained_on_one_scale(results):
+    figure = outlier_maps(results)
+    images = [image for axes in figure.axes for image in axes.get_images()]
+    assert [image.get_array().shape for image in images] == [(2, 3), (2, 3)]
+    assert images[0].get_array()[1].tolist() == [4.0, 8.0, 12.0]  # q_proj: 2, 4, 6 over the median 0.5
+    assert images[0].get_clim() == images[1].get_clim() == (4.0, 14.0)
+
+
+def test_flips_of_training_and_controls(results):
+    (axes,) = code_flips(results).axes
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers}
+    # The trained variant's codes are the stored ones; controls are not quantized.
+    assert heights == {
+        "grpo-s0": [pytest.approx(4.0)], "sft-s0 (supervised)": [pytest.approx(3.0)],
+        "noise as large as grpo-s0": [pytest.approx(2.0)],
+    }  # fmt: skip
+
+
+def test_bytes_on_disk_and_loaded(results):
+    (axes,) = scheme_bytes(results).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["unquantized", "bnb-nf4"]
+    (disk,) = axes.containers[:1]
+    assert [bar.get_width() for bar in disk] == pytest.approx([4000 / 2**20, 1000 / 2**20])
+
+
+def test_nothing_is_drawn_without_records(results):
+    results.diagnoses.clear()
+    results.quantizations.clear()
+    for figure_of in (layer_errors, outlier_maps, code_flips, scheme_bytes):
+        assert figure_of(results) is None
