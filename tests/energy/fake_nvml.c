@@ -275,6 +275,14 @@ int nvmlDeviceGetFieldValues(Device *d, int count, FieldValue *values) {
     values[i].type = 1;
     values[i].code = values[i].field != 186 || d->no_instant || d->no_power ? NOT_SUPPORTED : 0;
     values[i].value = (uint64_t)floor(1e3 * power_at(d, fake_nvml_now()) + 0.5);
+    uint32_t field = values[i].field;
+    unsigned bit = field == 74 ? 0x4 : field == 269 ? 0x20 : field == 270 ? 0x40 : field == 271 ? 0x80 : 0;
+    if (!bit || d->no_slow) continue;
+    values[i].type = 3; values[i].code = 0; values[i].value = 0;
+    for (int j = 0; j < d->throttle_count; j++) {
+      double seconds = fmin(d->throttles[j].t1, fake_nvml_now()) - d->throttles[j].t0;
+      if (((unsigned)d->throttles[j].value & bit) && seconds > 0) values[i].value += (uint64_t)(1e9 * seconds);
+    }
   }
   return 0;
 }

@@ -16,6 +16,9 @@ from gainwatt.energy import EnergyMeter
 
 from .conftest import FakeGpus, constant
 
+# One kind of driver is enough here: what is tested are the figures, with a real clock.
+pytestmark = pytest.mark.parametrize("fake_gpus", ["record"], indirect=True)
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "energy"
 
 

@@ -172,6 +172,21 @@ def test_marks_of_the_board(fake_gpus: Fake) -> None:
     assert all(entry["text"] for entry in block["flags"])
 
 
+def test_a_throttling_between_two_readings_is_marked(fake_gpus: Fake) -> None:
+    # 0.2 s of heat and 0.3 s at the power limit lie between the slow readings; the driver counts them all the same.
+    gpus = fake_gpus(constant(300.0), statements=[["throttle 3.3 3.5 64", "throttle 7.3 7.6 4"]])
+    device = run(gpus, 12.0).summary()["devices"][0]
+    assert device["throttle"] == {}
+    assert device["throttled_s"] == {"hardware_thermal": pytest.approx(0.2), "power_limit": pytest.approx(0.3)}
+    assert {"throttled", "power_capped"} <= set(device["flags"])
+
+
+def test_no_throttling_no_mark(fake_gpus: Fake) -> None:
+    device = run(fake_gpus(constant(300.0), statements=[["throttle 90 91 64"]]), 5.0).summary()["devices"][0]
+    assert device["throttled_s"] == {}
+    assert not {"throttled", "power_capped"} & set(device["flags"])
+
+
 def test_idle_power_waits_until_the_board_is_at_rest(fake_gpus: Fake) -> None:
     # Another process has just ended: 126 W for a while, then 81 W.
     gpus = fake_gpus([(0.0, 126.0), (4.0, 126.0), (4.01, 81.0), (30.0, 81.0), (30.01, 300.0), (200.0, 300.0)])

@@ -46,6 +46,8 @@ class DeviceState:
     persistence: bool | None = None
     mig_enabled: bool | None = None
     processes: tuple[dict[str, Any], ...] | None = None
+    throttled_s: dict[str, float] | None = None
+    """Seconds in which the clocks were held down so far, by reason, where the driver counts them."""
 
 
 @dataclass(frozen=True)

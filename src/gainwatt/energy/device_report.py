@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gainwatt.energy.device import GPU_BOARD, DeviceState
 from gainwatt.energy.flags import THROTTLE_NAMES
+from gainwatt.energy.nvml_throttle import held_down_s, marks
 from gainwatt.energy.processes import FOREIGN, OURS, may_be_foreign
 from gainwatt.energy.track import ERRORS_KEPT, Track
 from gainwatt.energy.window import Reader, WindowEnergy
@@ -58,6 +59,7 @@ def device_entry(report: Report, number: int) -> dict[str, Any]:
         "temperature_before_c": rounded(before.temperature_c),
         "temperature_after_c": rounded(after.temperature_c),
         "throttle": _throttle(report, reader),
+        "throttled_s": held_down_s(before.throttled_s, after.throttled_s),
         "counter_tick_s": rounded(report.meter.periods_s[number] if report.meter.periods_s else None),
         "flags": _flags(report, number, before, after, net_mark),
         "errors": _errors(report, reader.track),
@@ -69,6 +71,7 @@ def _flags(report: Report, number: int, before: DeviceState, after: DeviceState,
     reader = report.readers[number]
     device = reader.track.device
     flags = list(report.windows[number].flags)
+    flags += [mark for mark in marks(held_down_s(before.throttled_s, after.throttled_s)) if mark not in flags]
     if device.counter_tick_s is not None:
         flags += ["counter_unsupported"] if not device.has_counter else []
         flags += ["power_unsupported"] if not device.has_power else []

@@ -15,6 +15,7 @@ from typing import Any
 from gainwatt.energy.device import GPU_BOARD, Device, DeviceError, DeviceInfo, DeviceState, SlowReading
 from gainwatt.energy.nvml_errors import CodeError, device_error
 from gainwatt.energy.nvml_power import PowerRecord, judge_record, prepare_instant
+from gainwatt.energy.nvml_throttle import throttle_seconds
 from gainwatt.energy.select import GpuEntry, Selection, resolve
 
 _MIB = float(2**20)
@@ -117,6 +118,7 @@ class NvmlDevice(Device):
             persistence=None if persistence is None else bool(persistence),
             mig_enabled=None if mig is None else bool(mig),
             processes=self._try("processes", self._processes),
+            throttled_s=self._try("throttle_seconds", lambda: throttle_seconds(nvml, handle)),
         )
 
     def _processes(self) -> tuple[dict[str, Any], ...]:
