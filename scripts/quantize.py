@@ -125,6 +125,7 @@ def describe(
         weights_after_bytes=made.weight_bytes,
         compression_ratio=base.weight_bytes / made.weight_bytes,
         loaded_bytes=first["loaded_bytes"],
+        used_bytes=first["used_bytes"],
         peak_rss_mib=peak["peak_rss_mib"],
         smoke_tokens=first["tokens"],
     )

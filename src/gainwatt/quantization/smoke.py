@@ -118,7 +118,7 @@ def _transformers(study: Study, made: Checkpoint, scheme: Scheme, prompt_ids: li
     )
     completion = next(iter(engine.generate([Request(0, tuple(prompt_ids))])))[0]
     # Some layers dequantize their weights at the first use: what runs afterwards is what an evaluation measures.
-    about |= {"kernels": linear_modules(model), "loaded_bytes_after_first_use": loaded_bytes(model)}
+    about |= {"kernels": linear_modules(model), "used_bytes": loaded_bytes(model)}
     del engine, model
     _free()
     return about, completion
@@ -134,7 +134,8 @@ def _llamacpp(study: Study, made: Checkpoint, scheme: Scheme, prompt_ids: list[i
     completion = next(iter(engine.generate([Request(0, tuple(prompt_ids))])))[0]
     size = engine.memory().metrics["parameter_bytes"]
     engine.close()
-    return {"loaded_bytes": size, "kernels": engine.settings["kernels"], "allocated_mib": None}, completion
+    kernels = engine.settings["kernels"]
+    return {"loaded_bytes": size, "used_bytes": size, "kernels": kernels, "allocated_mib": None}, completion
 
 
 def _free() -> None:

@@ -40,12 +40,15 @@ def main(task_path: str, answer_path: str) -> None:
     sampling = SamplingParams(temperature=0.0, max_tokens=task["tokens"], ignore_eos=True, detokenize=False)
     output = llm.generate([{"prompt_token_ids": task["prompt_ids"]}], sampling, use_tqdm=False)[0].outputs[0]
     kernels = llm.apply_model(linear_methods)[0]
+    size = llm.apply_model(_loaded_bytes)[0]
     answer = {
         "status": "ok" if output.token_ids else "failed",
         "tokens": len(output.token_ids),
         "token_ids": list(output.token_ids),
         "kernels": kernels,
-        "loaded_bytes": llm.apply_model(_loaded_bytes)[0],
+        "loaded_bytes": size,
+        "used_bytes": size,
+        "allocated_mib": None,
     }
     Path(answer_path).write_text(json.dumps(answer), encoding="utf-8")
 

@@ -40,6 +40,9 @@ def training(results: Results) -> list[Row]:
 def quantization(results: Results) -> list[Row]:
     """One row per quantized checkpoint: bytes on disk and after load, time, memory, weight and search errors.
 
+    `used_bytes` are those of the weights after the first answer: some layers dequantize them for good. `loaded_by` are
+    the engines that loaded the checkpoint and generated, `kernels` what then multiplied its matrices.
+
     `relative_mse` is that of the stored weights. `search_error_*` are the mean squared output errors that AWQ saw,
     before and after it chose its scales: mean and maximum over the layers that it searched, and the mean of after over
     before.
@@ -60,15 +63,33 @@ def quantization(results: Results) -> list[Row]:
                 "quantize_gross_j": gross,
                 "calibration_tokens": record["inputs"].get("calibration", {}).get("tokens"),
                 "loaded_bytes": metrics.get("loaded_bytes"),
+                "used_bytes": metrics.get("used_bytes"),
                 "allocated_after_load_mib": metrics.get("allocated_after_load_mib"),
                 "peak_allocated_mib": metrics.get("peak_allocated_mib"),
                 "peak_rss_mib": metrics.get("peak_rss_mib"),
                 "relative_mse": metrics.get("relative_mse"),
                 "relative_mse_max": metrics.get("relative_mse_max"),
                 **_search_errors(record["settings"].get("layer_errors") or {}),
+                **_engines(record["settings"].get("smoke") or []),
             }
         )
     return rows
+
+
+def _engines(results: list[dict[str, Any]]) -> Row:
+    worked = [result for result in results if result["status"] == "ok"]
+    kernels = [f"{result['engine']}: {_names(result.get('kernels'))}" for result in worked if result.get("kernels")]
+    return {
+        "loaded_by": ", ".join(result["engine"] for result in worked) or None,
+        "kernels": "; ".join(kernels) or None,
+    }
+
+
+def _names(kernels: Any) -> str:
+    """Layer classes or kernels with their counts, or what an engine says in words."""
+    if isinstance(kernels, dict):
+        return ", ".join(f"{count} {name}" for name, count in kernels.items())
+    return str(kernels).strip(" |")
 
 
 def _search_errors(layers: dict[str, dict[str, float]]) -> Row:
