@@ -8,7 +8,7 @@ CORE := .envs/core
 BIN := $(CORE)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help env demo run tables unlock validate fetch wheelhouse test test-lm-eval lint format clean-demo
+.PHONY: help env demo run tables report unlock validate fetch wheelhouse test test-lm-eval lint format clean-demo
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ tables: ## regenerate tables and figures of a study from its records; measures n
 	.envs/$(ENV_NAME)/bin/python scripts/make_tables.py --study config/$(STUDY).yaml --show
 	.envs/$(ENV_NAME)/bin/python scripts/make_figures.py --study config/$(STUDY).yaml
 	.envs/$(ENV_NAME)/bin/python scripts/validate.py --report-only --study config/$(STUDY).yaml
+
+report: tables ## make the report of a study from its records, one page that opens offline: make report STUDY=demo
+	.envs/$(ENV_NAME)/bin/python scripts/make_report.py --study config/$(STUDY).yaml
 
 unlock: ## remove the lock that a killed run left (first make sure that no other run is going on)
 	$(SNAKEMAKE) --unlock --config study=config/$(STUDY).yaml

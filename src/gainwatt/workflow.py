@@ -213,7 +213,7 @@ def diagnosis_options(study: Study, layout: Layout, variant: str) -> dict[str, l
 
 def products(study: Study, layout: Layout) -> list[str]:
     """What a run makes for people to read."""
-    return [str(layout.tables / "summary.md"), str(layout.figures / "index.json")]
+    return [str(layout.tables / "summary.md"), str(layout.figures / "index.json"), str(layout.results / "report.html")]
 
 
 def fetched(study: Study, layout: Layout) -> list[str]:

@@ -24,6 +24,8 @@ def text_of(results):
 def test_whole_study(results):
     text = text_of(results)
     assert "Not measured yet" not in text
+    assert text.splitlines()[2].startswith(("**It depends on the scheme: the gain ", "**Undecided: ", "**Yes: "))
+    assert "At fp32 the base model answers" in text
     assert "| variant | fp32 | bnb-nf4 | awq-w4g128 |" in text
     row = accuracy.accuracy_matrix(results)[0]
     low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gainwatt.report.verdict import answer
 from gainwatt.study import schemes, variants
 from gainwatt.tables.results import Results
 from gainwatt.tables.weights import changes_section
@@ -15,7 +16,10 @@ Row = dict[str, Any]
 def summary(results: Results, tables: dict[str, list[Row]]) -> str:
     """Markdown text of the whole study."""
     study = results.study
-    parts = [f"# {study.study}: does the gain survive quantization?\n", study.description.strip() + "\n"]
+    found = answer(study, tables["gain_survival"], tables["accuracy_matrix"], tables["gains"])
+    parts = [f"# {study.study}: does the gain survive quantization?\n", f"**{found.headline}**\n"]
+    parts += [f"{sentence}\n" for sentence in found.sentences]
+    parts.append(study.description.strip() + "\n")
     missing = results.missing()
     if missing:
         parts.append("**Not measured yet:** " + ", ".join(cell.name for cell in missing) + "\n")
