@@ -107,6 +107,7 @@ def test_many_variants_are_shown_together(many):
     assert figure.axes[0].containers[1].lines[0].get_ydata()[0] == pytest.approx(100 * sum(rows) / len(rows))
     assert labels(accuracy.survival(many).legends[0]) == ["all training seeds", "margin −2 points"]
     assert labels(training.training(many).legends[0])[0] == "8 trained variants"
+    assert labels(energy.energy_latency(many).legends[0])[:2] == ["base", "8 trained variants"]
     assert "8 trained variants" in describe(many, "accuracy", figure)["caption"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gainwatt.figures import style
-from gainwatt.study import Cell, schemes, trained_variants, variants
+from gainwatt.study import BASE, Cell, schemes, trained_variants, variants
 from gainwatt.tables.cost import per_correct_answer
 from gainwatt.tables.results import Results
 
@@ -38,8 +38,11 @@ def energy_latency(results: Results) -> Any | None:
     axes.set_title("Energy against latency, by cell")
     shown = {cell.variant for cell, _, _ in points}
     many = len(trained_variants(study)) > style.MANY
-    names = [name for name in variants(study) if name in shown][: 1 if many else None]
+    names = [name for name in ([BASE] if many else variants(study)) if name in shown]
     handles = [style.handle(name, color=style.colour(study, name), marker="s", ls="", ms=7) for name in names]
+    if many:
+        label = f"{len(trained_variants(study))} trained variants"
+        handles.append(style.handle(label, color=style.TRAINED_COLOURS[0], marker="s", ls="", ms=7))
     used = {cell.scheme for cell, _, _ in points}
     handles += [
         style.handle(name, color="#888888", marker=style.marker(study, name), ls="", ms=7)

@@ -42,9 +42,11 @@ _STYLE = {
 
 
 def colour(study: Study, variant: str) -> str:
-    """The colour of a variant: grey for the base, one of six for the trained ones, in the study's order."""
+    """The colour of a variant: grey for the base, one of six for each trained one, one for all where they are more."""
     trained = trained_variants(study)
-    return BASE_COLOUR if variant == BASE else TRAINED_COLOURS[trained.index(variant) % MANY]
+    if variant == BASE:
+        return BASE_COLOUR
+    return TRAINED_COLOURS[trained.index(variant) if len(trained) <= MANY else 0]
 
 
 def marker(study: Study, scheme: str) -> str:

@@ -36,7 +36,7 @@ def training(results: Results) -> Any | None:
     names = [name for name in trained_variants(results.study) if name in runs]
     handles = [style.handle(name, color=style.colour(results.study, name)) for name in names]
     if many:
-        handles = [style.handle(f"{len(runs)} trained variants", color="#555555")]
+        handles = [style.handle(f"{len(runs)} trained variants", color=style.TRAINED_COLOURS[0])]
     handles += [
         style.handle("rollout (right panel)", color="#555555"),
         style.handle("update", color="#555555", ls="--"),
