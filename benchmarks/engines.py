@@ -7,6 +7,9 @@ A  the evaluation's own generation: `generate` of scripts/evaluate_gsm8k.py with
    kept, answers decoded and written to the disk every second.
 B  `LLM.generate(prompts, params)` of a second vLLM engine with vLLM's defaults, on the same prompts.
 
+With `--one-engine` B is `LLM.generate` of A's own engine, whose statistics of requests are switched off on this side
+meanwhile, as they are in a plain engine.
+
 Neither reuses prefixes, both generate exactly `--tokens` tokens per prompt. A side thread counts the tokens of both in
 the same way, 20 times a second. The work is cut into ten slices of equal tokens; a slice of A counts as fast where it
 takes no longer than the median of B's same slice / 0.95. Reported is the share of A's measured window (the phase
@@ -21,6 +24,7 @@ import contextlib
 import importlib.util
 import itertools
 import json
+import math
 import random
 import statistics
 import sys
@@ -110,6 +114,7 @@ class Progress:
 def make_checkpoint(folder: Path, shape: dict[str, int], max_tokens: int) -> None:
     """Random weights, and a tokenizer with one word for each token so that decoding is real work."""
     import torch
+    from safetensors.torch import save_file
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -124,8 +129,19 @@ def make_checkpoint(folder: Path, shape: dict[str, int], max_tokens: int) -> Non
         num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"], num_key_value_heads=shape["kv_heads"],
         max_position_embeddings=max_tokens, tie_word_embeddings=True, dtype=torch.bfloat16,
     )  # fmt: skip
+    config.architectures = ["Qwen2ForCausalLM"]
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = {name: tuple(value.shape) for name, value in Qwen2ForCausalLM(config).state_dict().items()}
+    # One block of random numbers over and over: what is multiplied does not change how long it takes.
     torch.manual_seed(0)
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    block = (torch.randn(2**22) * 0.02).to(torch.bfloat16)
+    tensors = {}
+    for name, size in shapes.items():
+        count = math.prod(size)
+        if name != "lm_head.weight":  # tied to the embeddings
+            tensors[name] = block.repeat(-(-count // len(block)))[:count].reshape(size).contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def script() -> Any:
@@ -175,16 +191,29 @@ def run_raw(llm: Any, requests: list[Request], tokens: int) -> dict[str, Any]:
 
     prompts = [{"prompt_token_ids": list(request.token_ids)} for request in requests]
     params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
-    with Progress(llm, len(requests), tokens) as progress:
+    with _plain_statistics(llm), Progress(llm, len(requests), tokens) as progress:
         outputs = llm.generate(prompts, params)
     made = sum(len(output.outputs[0].token_ids) for output in outputs)
     return _run("raw", progress, made, progress.end_s - progress.start_s)
 
 
+@contextlib.contextmanager
+def _plain_statistics(llm: Any) -> Iterator[None]:
+    """No statistics of requests, vLLM's default for `LLM`."""
+    engine = llm.llm_engine
+    before = engine.log_stats, engine.output_processor.log_stats, engine.logger_manager
+    engine.log_stats, engine.output_processor.log_stats, engine.logger_manager = False, False, None
+    try:
+        yield
+    finally:
+        engine.log_stats, engine.output_processor.log_stats, engine.logger_manager = before
+
+
 def _run(arm: str, progress: Progress, tokens: int, window_s: float) -> dict[str, Any]:
     found = {"arm": arm, "tokens": tokens, "window_s": window_s, "tok_s": tokens / window_s}
-    print(json.dumps(found), file=sys.stderr, flush=True)
-    return found | {"slices_s": progress.slices_s()}
+    found["slices_s"] = progress.slices_s()
+    print(json.dumps(found), flush=True)
+    return found
 
 
 def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -251,6 +280,9 @@ def main() -> int:
     parser.add_argument("--prompt-tokens", type=int, default=150)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--blocks", type=int, default=2, help="blocks of A B B A")
+    parser.add_argument(
+        "--one-engine", action="store_true", help="both arms by one engine: a shorter start (see the docstring)"
+    )
     parser.add_argument("--memory", type=float, default=0.4, help="share of the GPU for each of the two engines")
     parser.add_argument("--out", type=Path, required=True, help="write OUT.json and OUT.md")
     args = parser.parse_args()
@@ -262,31 +294,30 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_checkpoint(folder / "model", shape, 4096)
-        runs, settings = measure(folder, requests, args, limit)
-    judged = judge(runs)
+        runs = measure(folder, requests, args, limit)
+    return 0 if judge(runs)["passed"] else 1
+
+
+def report(runs: list[dict[str, Any]], settings: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write and show the result."""
     about = {**vars(args), "out": str(args.out), "device": _device(), "vllm": settings}
-    result = {"about": about, "result": judged, "runs": runs}
+    result = {"about": about, "result": judge(runs), "runs": runs}
     write_json(args.out.with_suffix(".json"), result)
     write_text(args.out.with_suffix(".md"), markdown(result))
-    print(markdown(result))
-    return 0 if judged["passed"] else 1
+    print(markdown(result), flush=True)
 
 
-def measure(folder: Path, requests: list[Request], args: argparse.Namespace, limit: int) -> tuple[list[Any], Any]:
+def measure(folder: Path, requests: list[Request], args: argparse.Namespace, limit: int) -> list[dict[str, Any]]:
     """Both engines side by side in one process; each warmed up by a whole run that does not count."""
     options = Vllm(gpu_memory_utilization=args.memory)
     engine = VllmEngine(
         folder / "model", load_tokenizer(folder / "model"), dtype="bf16", max_new_tokens=args.tokens,
         max_model_tokens=limit, repetition_penalty=1.0, options=options,
     )  # fmt: skip
+    raw: Any = None
     try:
         engine.ignore_stops()
-        from vllm import LLM
-
-        raw = LLM(
-            str(folder / "model"), dtype="bfloat16", max_model_len=limit, gpu_memory_utilization=args.memory,
-            enable_prefix_caching=False,
-        )  # fmt: skip
+        raw = engine.llm if args.one_engine else _plain(folder / "model", args, limit)
         study = _study(folder)
         arms = {
             "A": lambda: run_ours(engine, requests, study, folder, args.tokens),
@@ -295,10 +326,21 @@ def measure(folder: Path, requests: list[Request], args: argparse.Namespace, lim
         for arm in arms.values():
             arm()
         runs = [arms[letter]() for letter in "ABBA" * args.blocks]
-        raw.llm_engine.engine_core.shutdown()
+        report(runs, engine.settings, args)
     finally:
+        if raw is not None and raw is not engine.llm:
+            raw.llm_engine.engine_core.shutdown()
         engine.close()
-    return runs, engine.settings
+    return runs
+
+
+def _plain(folder: Path, args: argparse.Namespace, limit: int) -> Any:
+    from vllm import LLM
+
+    return LLM(
+        str(folder), dtype="bfloat16", max_model_len=limit, gpu_memory_utilization=args.memory,
+        enable_prefix_caching=False,
+    )  # fmt: skip
 
 
 if __name__ == "__mp_main__":

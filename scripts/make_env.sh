@@ -58,6 +58,10 @@ source_options=()
 if [ -d ".wheels/$name" ]; then
   source_options=(--no-index --find-links ".wheels/$name")
 fi
+# A list that is complete in itself may say so.
+if grep -q '^# pip: --no-deps$' "$pinned"; then
+  source_options+=(--no-deps)
+fi
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${source_options[@]}" --requirement "$pinned"
 # The package itself goes in by a path file, so that scripts find it when they are run by hand.
 site=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
