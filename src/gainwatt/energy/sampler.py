@@ -6,10 +6,11 @@ gets no time for another half loses no sample. Where there is no record, power i
 
 Slow channels (temperature, clocks, throttle reasons, memory) are read every `SLOW_PERIOD_S` or a little later: on an
 H200 each costs 40-80 us of CPU time then, and up to 340 us when it is read twice a second. A throttling shorter than
-that period is missed here; the driver's own count over the whole job is not (gainwatt.energy.nvml_throttle). Counters that cost microseconds (RAPL) are read every `CHEAP_COUNTER_PERIOD_S`, well before
-they wrap. The NVML energy counter costs milliseconds, so it is read the more rarely the more it costs: its share of a
-core stays below `COUNTER_SHARE` where `COUNTER_PERIOD_MAX_S` allows. Process lists and fans are never read here; on
-some drivers they hold the lock that kernel launches need.
+that period is missed here; the driver's own count over the whole job is not (gainwatt.energy.nvml_throttle). Counters
+that cost microseconds (RAPL) are read every `CHEAP_COUNTER_PERIOD_S`, well before they wrap. The NVML energy counter
+costs milliseconds, so it is read the more rarely the more it costs: its share of a core stays below `COUNTER_SHARE`
+where `COUNTER_PERIOD_MAX_S` allows. Process lists and fans are never read here; on some drivers they hold the lock
+that kernel launches need.
 """
 
 from __future__ import annotations
