@@ -111,7 +111,8 @@ def _load_transformers(folder: Path, dtype: str, trust_remote_code: bool) -> Any
     modules = dict(model.named_modules())
     absent = sorted(report["missing_keys"])
     homeless = sorted(key for key in report["unexpected_keys"] if key.rpartition(".")[0] in modules)
-    for names, what in ((absent, "that the model needs are not in the files"), (homeless, "have no place in the model")):
+    needed, left_over = "that the model needs are not in the files", "have no place in the model"
+    for names, what in ((absent, needed), (homeless, left_over)):
         if names:
             raise ValueError(f"config.json does not fit: {len(names)} tensors {what}, e.g. {names[0]}")
     return model
@@ -145,11 +146,11 @@ def loaded_bytes(model: Any) -> int:
 
 def _states(parameter: Any) -> list[Any]:
     """The tensors that bitsandbytes hangs on a quantized weight: scales, levels, and the scales of the scales."""
-    state = getattr(parameter, "quant_state", None)
-    found = [getattr(parameter, "SCB", None)]
-    while state is not None:
-        found += [getattr(state, name, None) for name in ("absmax", "code", "offset")]
-        state = getattr(state, "state2", None)
+    # vLLM joins matrices, and keeps a state for each part.
+    states = [getattr(parameter, "quant_state", None), *(getattr(parameter, "bnb_quant_state", None) or {}).values()]
+    states += [getattr(state, "state2", None) for state in states]
+    names = ("absmax", "code", "offset")
+    found = [getattr(parameter, "SCB", None), *(getattr(state, name, None) for state in states for name in names)]
     return [tensor for tensor in found if hasattr(tensor, "untyped_storage")]
 
 

@@ -125,8 +125,20 @@ def test_kernels_are_read_from_vllms_log():
         "INFO 11-21 [compressed_tensors_wNa16.py:114] Using MacheteLinearKernel for CompressedTensorsWNA16\n"
         "INFO 11-21 [__init__.py:601] Selected CutlassFP8ScaledMMLinearKernel for CompressedTensorsW8A8Fp8\n"
         "INFO 11-21 Using MacheteLinearKernel for CompressedTensorsWNA16\n"
+        "WARNING 11-21 [base.py:313] Using None for EOS token id because tokenizer is not initialized\n"
     )
     assert kernel_lines(log) == [
         "MacheteLinearKernel for CompressedTensorsWNA16",
         "CutlassFP8ScaledMMLinearKernel for CompressedTensorsW8A8Fp8",
     ]
+
+
+@pytest.mark.vllm
+def test_a_real_vllm_loads_and_generates(request, study, scheme, tiny_checkpoint):
+    python = request.config.getoption("--vllm-python")
+    if not python:
+        pytest.skip("needs --vllm-python")
+    settings = study(environments={"vllm": python}, model={"source": "embedded", "dtype": "bf16"})
+    _, there = smoke(settings, tiny_checkpoint, scheme, IDS)
+    assert (there["status"], there["tokens"]) == ("ok", 8), there["reason"]
+    assert there["kernels"]["UnquantizedLinearMethod"] == 2 * 4

@@ -188,7 +188,7 @@ def _with_sources() -> dict[str, str]:
 
 def kernel_lines(log: str) -> list[str]:
     """What vLLM's log says of the kernels that it chose: `KERNEL for METHOD`, each once, in order."""
-    found = re.findall(r"(?:Using|Selected) (\S+) for (\S+)", log)
+    found = re.findall(r"(?:Using|Selected) (\w*Kernel\w*) for (\w+)", log)
     return list(dict.fromkeys(f"{kernel} for {method}" for kernel, method in found))
 
 

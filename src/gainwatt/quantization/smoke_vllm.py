@@ -35,6 +35,7 @@ def main(task_path: str, answer_path: str) -> None:
         gpu_memory_utilization=0.5 * free / total,
         kv_cache_memory_bytes=_CACHE_BYTES,
         trust_remote_code=task["trust_remote_code"],
+        quantization=task.get("quantization"),  # none: vLLM chooses the fastest kernel for the checkpoint's format
         seed=0,
     )
     sampling = SamplingParams(temperature=0.0, max_tokens=task["tokens"], ignore_eos=True, detokenize=False)
