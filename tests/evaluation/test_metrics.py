@@ -44,6 +44,7 @@ def test_metrics(rows):
     assert metrics["generated_tokens"] == 100
     assert metrics["completion_chars_mean"] == sum(map(len, TEXTS)) / 4
     assert metrics["accuracy_strict_match"] == 0.25
+    assert (metrics["strict_match_invalid_rate"], metrics["flexible_extract_invalid_rate"]) == (0.75, 0.25)
     assert sum(metrics[f"branch_{branch}_rate"] for branch in BRANCHES) == pytest.approx(1)
 
 

@@ -127,6 +127,10 @@ def test_survival_of_all_seeds_and_of_each(results):
         assert row["gain_survival_low"] <= row["gain_survival"] <= row["gain_survival_high"]
         assert row["verdict"] in ("survives", "reduced", "erased", "undecided")
         assert row["margin"] == 0.02
+        assert row["delta_reference_low"] <= row["delta_reference"] <= row["delta_reference_high"]
+        assert row["delta_quantized_low"] <= row["delta_quantized"] <= row["delta_quantized_high"]
+        assert 1 <= row["items_needed_gain_paired"] <= row["items_needed_gain_unpaired"]
+        assert row["items_needed_survival"] or "survival" in row["items_needed_null_reason"]
     assert first["stderr_training_seeds"] is None
     assert [row["p_value_holm"] for row in rows] == holm([row["p_value"] for row in rows])
 

@@ -8,6 +8,7 @@ from typing import Any
 from gainwatt.engines.base import Completion
 from gainwatt.errors import InputError
 from gainwatt.gsm8k.data import Item
+from gainwatt.gsm8k.lm_eval import INVALID, flexible_extract, strict_extract
 from gainwatt.gsm8k.score import score
 from gainwatt.record import text_sha256
 
@@ -51,6 +52,7 @@ def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Metrics of a cell over its items; every rate is a share of all items.
 
     `parse_rate` counts any number found; `format_compliance_rate` counts the asked-for last line `#### <answer>`;
+    the two `_invalid_rate` count answers in which lm-eval's filters find nothing;
     `hit_max_new_tokens_rate` counts answers cut by the length limit; `completion_tokens_mean` counts the stop token.
     """
     n = len(rows)
@@ -64,6 +66,8 @@ def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "accuracy": share(lambda row: row["correct"]),
         "accuracy_strict_match": share(lambda row: row["strict_match"]),
         "accuracy_flexible_extract": share(lambda row: row["flexible_match"]),
+        "strict_match_invalid_rate": share(lambda row: strict_extract(row["text"]) == INVALID),
+        "flexible_extract_invalid_rate": share(lambda row: flexible_extract(row["text"]) == INVALID),
         "parse_rate": share(lambda row: row["branch"] != "none"),
         "format_compliance_rate": share(lambda row: row["format_compliant"]),
         "prompt_leak_rate": share(lambda row: row["leak"]),

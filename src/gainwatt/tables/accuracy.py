@@ -8,8 +8,8 @@ from gainwatt.record import Record
 from gainwatt.stats.intervals import wilson
 from gainwatt.stats.multiple import holm
 from gainwatt.stats.paired import paired_difference
-from gainwatt.stats.power import items_needed
-from gainwatt.stats.survival import gain_survival
+from gainwatt.stats.power import ItemsNeeded, items_needed
+from gainwatt.stats.survival import Survival, gain_survival
 from gainwatt.study import BASE, Cell, evaluation_cells, schemes, trained_variants, variants
 from gainwatt.tables.results import Results
 
@@ -22,6 +22,7 @@ _COPIED = (
 _COPIED_LAST = (
     "format_compliance_rate", "accuracy_strict_match", "accuracy_flexible_extract", "branch_answer_tag_rate",
     "branch_hash_rate", "branch_phrase_rate", "branch_last_number_rate", "branch_none_rate",
+    "strict_match_invalid_rate", "flexible_extract_invalid_rate",
 )  # fmt: skip
 
 
@@ -179,6 +180,21 @@ def _survival_row(results: Results, scheme: str, group: list[str]) -> Row:
         "p_method": found.p_method,
         "items_needed_within_margin": needed.within_margin,
         "why": found.why,
+        **_gains_and_items(found, needed),
+    }
+
+
+def _gains_and_items(found: Survival, needed: ItemsNeeded) -> Row:
+    """Intervals of the two gains, and the items that effects of the observed size need at 80 % power."""
+    return {
+        "delta_reference_low": found.delta_ref_interval.low,
+        "delta_reference_high": found.delta_ref_interval.high,
+        "delta_quantized_low": found.delta_q_interval.low,
+        "delta_quantized_high": found.delta_q_interval.high,
+        "items_needed_gain_paired": needed.paired,
+        "items_needed_gain_unpaired": needed.unpaired,
+        "items_needed_survival": needed.survival,
+        "items_needed_null_reason": "; ".join(f"{name}: {why}" for name, why in needed.reasons.items()) or None,
     }
 
 
