@@ -41,6 +41,13 @@ def test_contrast_by_hand():
     assert contrast_items(0.1, 0.5, power=0.9) == 263
 
 
+def test_contrast_agrees_with_statsmodels():
+    power = pytest.importorskip("statsmodels.stats.power")
+    for distance, deviation in [(0.02, 0.4), (0.05, 0.3), (0.1, 0.5)]:
+        n = contrast_items(distance, deviation)
+        assert power.normal_power(distance / deviation, n, alpha=0.05) == pytest.approx(0.8, abs=0.005)
+
+
 def arrays():
     base = np.zeros(100, int)
     ref, quantized = base.copy(), base.copy()

@@ -27,6 +27,15 @@ def test_published_counts(scheme, survival, error, z):
     assert got.items_needed_per_arm == 2057
 
 
+@pytest.mark.parametrize("scheme", ["nf4", "awq"])
+def test_intervals_of_the_gains_agree_with_statsmodels(scheme):
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    got = unpaired_survival(*COUNTS["fp16"], *COUNTS[scheme], n=100)
+    for interval, (base, trained) in ((got.delta_ref_interval, COUNTS["fp16"]), (got.delta_q_interval, COUNTS[scheme])):
+        theirs = proportion.confint_proportions_2indep(trained, 100, base, 100, compare="diff", method="wald")
+        assert (interval.low, interval.high) == pytest.approx(theirs, abs=1e-9)
+
+
 def test_words():
     got = unpaired_survival(*COUNTS["fp16"], *COUNTS["nf4"], n=100)
     assert "reference gain is +4.0 points with a standard error of 6.5" in got.shows

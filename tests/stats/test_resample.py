@@ -26,6 +26,29 @@ def test_same_interval_as_drawing_item_by_item():
     assert (got.low, got.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=2.5e-3)
 
 
+def test_same_interval_as_scipys_bootstrap():
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(6).choice([-1, 0, 1], p=[0.08, 0.8, 0.12], size=1000)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=5_000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval  # fmt: skip
+    got = percentile_interval(bootstrap_means(values, draws=20_000, seed=0), 0.95)
+    assert (got.low, got.high) == pytest.approx((theirs.low, theirs.high), abs=1.5e-3)
+
+
+def test_several_training_seeds_agree_with_drawing_both_one_by_one():
+    """Items and training seeds drawn independently, the seeds' deviation stretched as its docstring says."""
+    rng = np.random.default_rng(9)
+    values = (rng.random((3, 300)) < np.array([[0.1], [0.2], [0.15]])).astype(int)
+    plain = []
+    for _ in range(4_000):
+        weights = np.bincount(rng.integers(0, 3, 3), minlength=3) / 3
+        weights = 1 / 3 + (weights - 1 / 3) * np.sqrt(3 / 2)
+        plain.append(float(weights @ values[:, rng.integers(0, 300, 300)].mean(axis=1)))
+    got = percentile_interval(bootstrap_means(values, draws=20_000, seed=0), 0.95)
+    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=6e-3)
+
+
 def test_agreement_of_a_few_items_is_no_certainty():
     got = percentile_interval(bootstrap_means(np.zeros(5, dtype=int), draws=5_000, seed=0), 0.95)
     assert got.low < -0.2

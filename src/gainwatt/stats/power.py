@@ -66,8 +66,9 @@ def paired_items(improved: float, worsened: float, *, power: float = 0.8, confid
 def contrast_items(distance: float, deviation: float, *, power: float = 0.8, confidence: float = 0.95) -> int:
     """Items that a mean of per-item contrasts needs to be told from a value `distance` away.
 
-    n = ((z_{1−α/2} + z_{power}) · deviation / distance)², the normal approximation for one mean; `deviation` is the
-    contrast's standard deviation over items. Raises InputError for a distance of zero or a negative deviation.
+    n = ((z_{1−α/2} + z_{power}) · deviation / distance)², the normal approximation for one mean (J. Cohen, "Statistical
+    Power Analysis for the Behavioral Sciences", 2nd ed. 1988, chapter 2); `deviation` is the contrast's standard
+    deviation over items. Raises InputError for a distance of zero or a negative deviation.
     """
     if distance == 0 or deviation < 0:
         raise InputError(

@@ -66,9 +66,10 @@ def unpaired_survival(
     """Gains and gain survival of four counts of right answers out of `n`, as if the four were independent.
 
     A share p has the variance p(1−p)/n, and variances add up over the two shares of a gain and the four of the
-    survival; the intervals are estimate ± z·SE (Wald). The verdict follows the rules of `gainwatt.stats.verdict`. With
-    a difference of k answers the exact paired tests reach their smallest p-value, 2^(1−k), where exactly k items
-    changed, all the same way. Raises InputError for counts outside 0 … n or a margin outside 0 … 1.
+    survival; the intervals are estimate ± z·SE (Wald; Agresti, "Categorical Data Analysis"). The verdict follows the
+    rules of `gainwatt.stats.verdict`. With a difference of k answers the exact paired tests reach their smallest
+    p-value, 2^(1−k), where exactly k items changed, all the same way. Raises InputError for counts outside 0 … n or a
+    margin outside 0 … 1.
     """
     counts = (base_ref, trained_ref, base_q, trained_q)
     if n < 1 or not all(0 <= count <= n for count in counts):

@@ -86,7 +86,10 @@ def _single(
 
 
 def percentile_interval(drawn: NDArray[np.float64], confidence: float) -> Interval:
-    """The central `confidence` share of bootstrap draws, with interpolated percentiles."""
+    """The central `confidence` share of bootstrap draws, with interpolated percentiles.
+
+    Source: the percentile interval of Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
+    """
     import numpy as np
 
     two_sided_z(confidence)  # refuses a confidence outside (0, 1)
