@@ -36,18 +36,12 @@ def quantize(
 
     AutoAWQ joins the calibration texts and cuts them into blocks of `block_tokens`; what is left over is not used.
     """
-    from awq import AutoAWQForCausalLM
-
     from gainwatt.quantization.autoawq_errors import KeepingQuantizer
 
     # AutoAWQ was made for fp16; on a CPU its search there would only be slow.
     compute = str(scheme.compute_dtype) if device() == "cuda" else dtype
     block = min(block_tokens, calibration.tokens)
-    with readable(checkpoint.folder) as view:
-        model = AutoAWQForCausalLM.from_pretrained(
-            str(view), torch_dtype=torch_dtype(compute), trust_remote_code=trust_remote_code, safetensors=True,
-            device_map=None, local_files_only=True,
-        )  # fmt: skip
+    model = _load(checkpoint, compute, trust_remote_code)
     model.quantize(
         tokenizer=None,
         quant_config=dict(scheme.options),
@@ -66,6 +60,17 @@ def quantize(
         "n_parallel_calib_samples": PARALLEL_SAMPLES,
     }  # fmt: skip
     return Made(model.quantizer.errors, about)
+
+
+def _load(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool) -> Any:
+    """The model in main memory; AutoAWQ brings one layer after the other to the GPU."""
+    from awq import AutoAWQForCausalLM
+
+    with readable(checkpoint.folder) as view:
+        return AutoAWQForCausalLM.from_pretrained(
+            str(view), torch_dtype=torch_dtype(dtype), trust_remote_code=trust_remote_code, safetensors=True,
+            device_map=None, local_files_only=True,
+        )  # fmt: skip
 
 
 def _describe(source: Path, folder: Path) -> None:
