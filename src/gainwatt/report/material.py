@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -125,7 +126,7 @@ def _differences(freshness: Freshness, record: Record) -> list[Stale]:
 def read_table(path: Path) -> Table:
     """Read a CSV file; a column is numeric where every value is a number or empty, unless it is known to be text."""
     content = path.read_bytes()
-    reader = csv.DictReader(content.decode("utf-8").splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
     raw = [row for row in reader if None not in row]
     columns = list(reader.fieldnames or [])
     numeric = frozenset(name for name in columns if _is_numeric(name, raw))
