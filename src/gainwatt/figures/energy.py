@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gainwatt.figures import style
-from gainwatt.study import BASE, Cell, schemes, trained_variants, variants
+from gainwatt.study import BASE, Cell, Study, schemes, trained_variants, variants
 from gainwatt.tables.cost import per_correct_answer
 from gainwatt.tables.results import Results
 
@@ -36,18 +36,18 @@ def energy_latency(results: Results) -> Any | None:
     axes.set_xlabel("generation time per item (ms, batch time / items)")
     axes.set_ylabel("gross energy per correct answer (J)")
     axes.set_title("Energy against latency, by cell")
-    shown = {cell.variant for cell, _, _ in points}
-    many = len(trained_variants(study)) > style.MANY
-    names = [name for name in ([BASE] if many else variants(study)) if name in shown]
-    handles = [style.handle(name, color=style.colour(study, name), marker="s", ls="", ms=7) for name in names]
-    if many:
-        label = f"{len(trained_variants(study))} trained variants"
-        handles.append(style.handle(label, color=style.TRAINED_COLOURS[0], marker="s", ls="", ms=7))
-    used = {cell.scheme for cell, _, _ in points}
-    handles += [
-        style.handle(name, color="#888888", marker=style.marker(study, name), ls="", ms=7)
-        for name in schemes(study)
-        if name in used
-    ]
-    style.legend_below(figure, handles, columns=4)
+    style.legend_below(figure, _handles(study, [cell for cell, _, _ in points]), columns=4)
     return figure
+
+
+def _handles(study: Study, cells: list[Cell]) -> list[Any]:
+    """A colour for each variant (one for all trained ones where they are many), a marker for each scheme."""
+    shown, used = {cell.variant for cell in cells}, {cell.scheme for cell in cells}
+    trained = trained_variants(study)
+    many = len(trained) > style.MANY
+    names = [name for name in ([BASE] if many else variants(study)) if name in shown]
+    looks = [(name, style.colour(study, name), "s") for name in names]
+    if many:
+        looks.append((f"{len(trained)} trained variants", style.TRAINED_COLOURS[0], "s"))
+    looks += [(name, "#888888", style.marker(study, name)) for name in schemes(study) if name in used]
+    return [style.handle(label, color=colour, marker=marker, ls="", ms=7) for label, colour, marker in looks]
