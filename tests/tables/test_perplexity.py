@@ -10,7 +10,7 @@ from factories import base_record, study_content, write_evaluation, write_table
 from gainwatt.errors import RecordError
 from gainwatt.record import read_record, write_record
 from gainwatt.study import Cell, Layout, Study, evaluation_cells
-from gainwatt.tables.perplexity import perplexities
+from gainwatt.tables.perplexity import perplexities, section
 from gainwatt.tables.results import Results
 
 LOSS = {"fp32": 2.0, "bnb-nf4": 2.1, "awq-w4g128": 2.05}
@@ -67,6 +67,17 @@ def test_estimates_and_paired_differences(tmp_path):
     assert rows["grpo-s0", "fp32"]["nll_minus_base"] == pytest.approx(0.3)
     assert rows["grpo-s0", "fp32"]["nll_minus_reference"] is None
     assert rows["grpo-s0", "bnb-nf4"]["nll_minus_reference"] == pytest.approx(0.1)
+
+
+def test_the_summary_shows_what_was_measured(tmp_path):
+    study = measured(tmp_path)
+    write(study, Cell("base", "fp32"))
+    write(study, Cell("base", "bnb-nf4"))
+    text = section(perplexities(Results.load(study, Layout.of(study))))
+    assert text.count("| base |") == 2
+    assert "On data:test: 30720 tokens, window 64, stride 32" in text
+    assert "| 1.105 | [0.1, 0.1] |" in text
+    assert section([]) == ""
 
 
 @pytest.mark.parametrize(("documents", "blocks"), [(1, 15), (2, 16), (29, 29), (30, 30), (60, 60)])

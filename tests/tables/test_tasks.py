@@ -14,7 +14,7 @@ from gainwatt.stats.multiple import holm
 from gainwatt.stats.paired import mcnemar_exact
 from gainwatt.study import Cell, Layout, Study, evaluation_cells
 from gainwatt.tables.results import Results
-from gainwatt.tables.tasks import tasks
+from gainwatt.tables.tasks import section, tasks
 
 SHARE = {"fp32": 0.6, "bnb-nf4": 0.5}
 
@@ -84,6 +84,17 @@ def test_other_scores_have_a_bootstrap_interval_and_no_mcnemar(study):
     assert row["correct"] is None
     assert row["value_low"] < row["value"] < row["value_high"]
     assert row["mcnemar_p_reference"] is None
+
+
+def test_the_summary_shows_what_was_measured(study):
+    write(study, Cell("base", "fp32"))
+    write(study, Cell("base", "bnb-nf4"))
+    found = tasks(Results.load(study, Layout.of(study)))
+    text = section(found)
+    row = next(row for row in found if row["precision"] == "bnb-nf4" and row["metric"] == "acc")
+    assert text.count("| toy | acc |") == 2
+    assert f"| {100 * row['minus_reference']:+.1f} [" in text
+    assert section([]) == ""
 
 
 def test_other_prompts_are_not_paired(study):

@@ -10,6 +10,7 @@ from gainwatt.record import Record
 from gainwatt.stats.ratio import Ratio, bootstrap_ratio
 from gainwatt.study import BASE, Cell, evaluation_cells
 from gainwatt.tables.results import Results, read_sidecar
+from gainwatt.tables.write import to_markdown
 
 Row = dict[str, Any]
 Blocks = tuple[list[float], list[int]]
@@ -34,6 +35,34 @@ def perplexities(results: Results) -> list[Row]:
     check_comparable(results)
     blocks = {cell: _blocks(record) for cell, record in results.perplexities.items() if record["status"] == "ok"}
     return [_row(results, cell, blocks) for cell in evaluation_cells(results.study)]
+
+
+def section(rows: list[Row]) -> str:
+    """The summary's part about perplexity; empty where none was measured."""
+    shown = [
+        {
+            "variant": row["variant"],
+            "scheme": row["precision"],
+            "perplexity": row["perplexity"],
+            "interval": _between(row["perplexity_low"], row["perplexity_high"]),
+            "bits per byte": row["bits_per_byte"],
+            "over the reference": row["perplexity_over_reference"],
+            "nats per token more": _between(row["nll_minus_reference_low"], row["nll_minus_reference_high"]),
+        }
+        for row in rows
+        if row["perplexity"] is not None
+    ]
+    if not shown:
+        return ""
+    first = next(row for row in rows if row["perplexity"] is not None)
+    return (
+        f"## Perplexity\n\n{to_markdown(shown)}\nOn {first['corpus']}: {first['tokens_scored']} tokens, window "
+        f"{first['window']}, stride {first['stride']}; differences are paired on the same windows.\n"
+    )
+
+
+def _between(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"[{low:.4g}, {high:.4g}]"
 
 
 def check_comparable(results: Results) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gainwatt.report.verdict import answer
 from gainwatt.study import schemes, variants
+from gainwatt.tables import perplexity, tasks
 from gainwatt.tables.results import Results
 from gainwatt.tables.weights import changes_section
 from gainwatt.tables.write import to_markdown
@@ -32,6 +33,9 @@ def summary(results: Results, tables: dict[str, list[Row]]) -> str:
     parts.append(_survival(tables["gain_survival"]))
     if section := changes_section(results, tables.get("weight_changes", [])):
         parts.append(section)
+    for text in (perplexity.section(tables.get("perplexity", [])), tasks.section(tables.get("tasks", []))):
+        if text:
+            parts.append(text)
     parts.append("## Cost per correct answer\n")
     parts.append(_cost(tables["cost_per_correct"]))
     return "\n".join(parts)

@@ -12,6 +12,7 @@ from gainwatt.stats.paired import paired_difference
 from gainwatt.stats.ratio import bootstrap_ratio
 from gainwatt.study import BASE, Cell, evaluation_cells
 from gainwatt.tables.results import Results, read_sidecar
+from gainwatt.tables.write import to_markdown
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]
@@ -43,6 +44,32 @@ def tasks(results: Results) -> list[Row]:
         for row, value in zip(tested, adjusted, strict=True):
             row[f"mcnemar_p_holm_{name}"] = value
     return rows or [_failed(results, cell) for cell in evaluation_cells(results.study)]
+
+
+def section(rows: list[Row]) -> str:
+    """The summary's part about tasks; empty where none was measured."""
+    shown = [
+        {
+            "task": row["task"],
+            "metric": row["metric"] if row["filter"] == "none" else f"{row['metric']}, {row['filter']}",
+            "variant": row["variant"],
+            "scheme": row["precision"],
+            "n": row["items"],
+            "score, %": f"{100 * row['value']:.1f} [{100 * row['value_low']:.1f}, {100 * row['value_high']:.1f}]",
+            "minus reference": _change(row, "reference"),
+            "minus base": _change(row, "base"),
+        }
+        for row in rows
+        if row["task"] is not None and row["value"] is not None
+    ]
+    return f"## Tasks of lm-eval (paired differences in points)\n\n{to_markdown(shown)}" if shown else ""
+
+
+def _change(row: Row, name: str) -> str | None:
+    if row[f"minus_{name}"] is None:
+        return None
+    low, high, p = (row[f"{field}_{name}"] for field in ("minus_low", "minus_high", "mcnemar_p_holm"))
+    return f"{100 * row[f'minus_{name}']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}], p {p:.2g}"
 
 
 def _row(results: Results, cell: Cell, key: Key, scores: dict[Cell, dict[Key, Values]]) -> Row:
