@@ -63,7 +63,7 @@ faults: $(CORE)/installed-dev ## stop, starve and crowd every stage on purpose, 
 
 test-lm-eval: $(CORE)/installed-dev ## install lm-eval and compare with its own code
 	@scripts/make_env.sh lm-eval "$(PYTHON)"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m lm_eval --lm-eval-python .envs/lm-eval/bin/python
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m lm_eval --lm-eval-python=.envs/lm-eval/bin/python
 
 lint: $(CORE)/installed-dev ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/ruff check .
