@@ -25,7 +25,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def descendants(pid: int) -> dict[int, str]:
+def descendants(pid: int, *, direct: bool = False) -> dict[int, str]:
     """Living processes started by `pid`, directly or not: process id -> start time, which tells a reused id.
 
     Python's own resource tracker is left out: it ends by itself. Empty where there is no /proc.
@@ -41,22 +41,25 @@ def descendants(pid: int) -> dict[int, str]:
     while wanted:
         wanted = {child for child, (parent, _) in parents.items() if parent in wanted and child not in found}
         found.update({child: parents[child][1] for child in wanted})
+        if direct:
+            break
     return found
 
 
 def stop(processes: dict[int, str], *, patience_s: float = 10.0) -> list[int]:
     """End `processes` (as `descendants` names them): wait, then SIGTERM, then SIGKILL. Returns those that are left."""
     for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0 sends nothing
-        for pid in _alive(processes):
+        for pid in alive(processes):
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
         deadline = time.monotonic() + patience_s
-        while _alive(processes) and time.monotonic() < deadline:
+        while alive(processes) and time.monotonic() < deadline:
             time.sleep(0.05)
-    return _alive(processes)
+    return alive(processes)
 
 
-def _alive(processes: dict[int, str]) -> list[int]:
+def alive(processes: dict[int, str]) -> list[int]:
+    """Those of `processes` that still run."""
     return [pid for pid, started in processes.items() if _start_time(pid) == started]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,12 +23,13 @@ from gainwatt.engines.base import (
     stop_token_ids,
 )
 from gainwatt.engines.output import TappedStderr
-from gainwatt.engines.processes import descendants, stop
+from gainwatt.engines.processes import alive, descendants, stop
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.study.evaluation import Vllm
 
 FLUSH_S = 1.0
 """Finished answers are handed out this often: a kill loses no more, and nothing waits for the disk."""
+WATCH_S = 1.0
 SCORED_AT_ONCE = 256
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _NO_MEMORY_FIGURE = "vLLM reserves the share evaluate.vllm.gpu_memory_utilization of the GPU at the start"
@@ -181,6 +183,17 @@ class VllmEngine:
                 raise
             raise self._not_started(folder, error) from error
         self._children = {pid: at for pid, at in descendants(os.getpid()).items() if pid not in before}
+        own = {pid: at for pid, at in descendants(os.getpid(), direct=True).items() if pid not in before}
+        threading.Thread(target=self._watch, args=(self.llm, own), name="watch over vLLM", daemon=True).start()
+
+    def _watch(self, llm: Any, own: dict[int, str]) -> None:
+        """Wake whoever waits for answers of an engine process that was killed: vLLM's client would wait for good."""
+        queue = getattr(llm.llm_engine.engine_core, "outputs_queue", None)
+        while own and queue is not None and self.llm is llm:
+            if len(alive(own)) < len(own):
+                queue.put(EngineError("a process of vLLM was killed"))
+                return
+            time.sleep(WATCH_S)
 
     def _not_started(self, folder: Path, error: Exception) -> Exception:
         lines = self._last_lines(error)
