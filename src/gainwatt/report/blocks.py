@@ -9,7 +9,7 @@ from typing import Any
 from gainwatt.report.charts import STATUS_TEXTS
 from gainwatt.report.formats import is_number, percent
 from gainwatt.report.material import Material
-from gainwatt.report.registry import SECTIONS
+from gainwatt.report.registry import INVERTIBLE, SECTIONS
 from gainwatt.study import schemes, variants
 
 
@@ -53,6 +53,7 @@ class Picture:
     alt: str
     uri: str
     stages: tuple[str, ...]
+    invertible: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def picture(
     """A figure's file as a picture that needs no second file."""
     mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
     uri = f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
-    return Picture(name, title, help_text, alt, uri, stages)
+    return Picture(name, title, "" if help_text == title else help_text, alt, uri, stages, name in INVERTIBLE)
 
 
 def grid(material: Material) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def costs(study: Study, rows: Rows) -> list[Chart]:
             of_scheme = [row for row in rows if row["scheme"] == scheme]
             drawn += [Row(scheme, heading=True)] if of_scheme else []
             drawn += [_cost_row(row, key, text_of) for row in of_scheme]
-        axis = Axis(axis_label, 0.0, 1.04 * max(row[key] for row in known))
+        highest = max(max(row[key], row.get(f"{key}_high") or 0.0) for row in known)
+        axis = Axis(axis_label, 0.0, 1.04 * highest)
         net = key == "gross_j_per_correct" and any(is_number(row.get("net_j_per_correct")) for row in known)
         legend = [(0, "net"), (1, "idle power × time")] if net else []
         charts.append(
@@ -131,18 +132,22 @@ def _cost_row(row: dict[str, Any], key: str, text_of: Any) -> Row:
     value, net = row.get(key), row.get("net_j_per_correct")
     if not is_number(value):
         return Row(row["variant"], text="not measured", tone="missing")
-    text = text_of(value)
-    name = f"{row['variant']}, {row['scheme']}"
+    text, name = text_of(value), f"{row['variant']}, {row['scheme']}"
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    ends = (low, high) if is_number(low) and is_number(high) else None
+    interval_text = f" [{text_of(low)}, {text_of(high)}]" if ends else ""
     if key == "gross_j_per_correct" and is_number(net) and net >= 0:
         return Row(
             row["variant"],
             (
                 Mark(net, f"{name}: net {joules(net)} per correct answer", 0, 0.0, bar=True),
-                Mark(value, f"{name}: gross {text}, of it idle power × time {joules(value - net)}", 1, net, bar=True),
+                Mark(value, f"{name}: gross {text}{interval_text}, of it idle power × time {joules(value - net)}", 1,
+                     net, bar=True, span=ends),
             ),
             text,
-        )
-    return Row(row["variant"], (Mark(value, f"{name}: {text} per correct answer", 0, 0.0, bar=True),), text)
+        )  # fmt: skip
+    tip = f"{name}: {text} per correct answer{interval_text}"
+    return Row(row["variant"], (Mark(value, tip, 0, 0.0, bar=True, span=ends),), text)
 
 
 def energy(rows: Rows) -> Chart | None:

@@ -98,10 +98,18 @@ TABLES: tuple[TableSpec, ...] = (
         "cost_per_correct", "cost", "Cost per correct answer",
         "Seconds, tokens, joules and dollars of the generation phase, divided by the correct answers. A model that "
         "answers more items right gets cheaper without any change in speed.",
-        ("variant", "scheme", "correct", "s_per_correct", "tokens_per_correct", "gross_j_per_correct",
-         "net_j_per_correct", "electricity_usd_per_correct", "machine_usd_per_correct", "throughput_tok_s",
-         "batch_size", "null_reason"),
+        ("variant", "scheme", "correct", "s_per_correct", "s_per_correct_low", "tokens_per_correct",
+         "gross_j_per_correct", "gross_j_per_correct_low", "net_j_per_correct", "electricity_usd_per_correct",
+         "machine_usd_per_correct", "flags", "null_reason"),
         empty="No cell has been measured yet.",
+    ),
+    TableSpec(
+        "training_payback", "cost", "When the training has paid back",
+        "Correct answers after which what training cost equals what it saves on each of them. Where a trained model's "
+        "correct answer costs no less than the base model's, it never does.",
+        ("variant", "scheme", "quantity", "training", "per_correct_base", "per_correct_trained",
+         "payback_correct_answers", "payback_low", "null_reason"),
+        stages=("evaluate_gsm8k", "train_grpo"), optional=True,
     ),
     TableSpec(
         "energy_by_job", "energy", "Energy of every job",
@@ -133,9 +141,10 @@ TABLES: tuple[TableSpec, ...] = (
               stages=("diagnose_weights",), optional=True, folded=True),
     TableSpec(
         "quantization", "weights", "Quantized checkpoints",
-        "Bytes before and after, the time that it took, and AWQ's own error before and after its search.",
+        "Bytes before and after, the time that it took, and the error of AWQ's own search before and after it.",
         ("variant", "scheme", "status", "weights_before_bytes", "weights_after_bytes", "compression_ratio",
-         "quantize_s", "quantize_gross_j", "layer_error_initial_mean", "layer_error_best_mean"),
+         "quantize_s", "quantize_gross_j", "relative_mse", "search_error_initial_mean", "search_error_best_mean",
+         "loaded_by"),
         stages=("quantize",),
     ),
     TableSpec(
@@ -176,3 +185,6 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "scheme_bytes": ("weights", "Bytes by scheme", ""),
 }  # fmt: skip
 """Figure -> section, title, help; an empty section: the report draws it itself, from the same table."""
+
+INVERTIBLE = {"paired_changes", "code_flips", "energy_latency", "power_trace", "layer_errors", "scheme_bytes"}
+"""Figures on white that stay true when light and dark are exchanged at night; no maps of colour among them."""

@@ -27,6 +27,8 @@ class Mark:
     low: float | None = None
     high: float | None = None
     bar: bool = False
+    span: tuple[float, float] | None = None
+    """The interval of a bar's end."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +152,21 @@ def _mark(mark: Mark, axis: Axis, frame: _Frame, y: float) -> Markup:
     if mark.bar:
         start = frame.x(mark.low if mark.low is not None else axis.low, axis)
         parts.append(tag("rect", x=start, y=y - 7, width=max(1.0, x - start), height=14, rx=2, class_=f"bar {colour}"))
+        if mark.span is not None:
+            low, high = frame.x(mark.span[0], axis), frame.x(mark.span[1], axis)
+            parts.append(tag("path", d=_whisker(low, high, y), class_="whisker ends"))
         return tag("g", *parts, class_="mark", tabindex="0", role="img", aria_label=mark.tip)
     if mark.low is not None and mark.high is not None:
         low, high = frame.x(mark.low, axis), frame.x(mark.high, axis)
         parts.append(tag("rect", x=low - 6, y=y - 11, width=high - low + 12, height=22, class_="hit"))
-        path = f"M{low:.1f} {y - 5:.1f}V{y + 5:.1f}M{low:.1f} {y:.1f}H{high:.1f}M{high:.1f} {y - 5:.1f}V{y + 5:.1f}"
-        parts.append(tag("path", d=path, class_=f"whisker {colour}"))
+        parts.append(tag("path", d=_whisker(low, high, y), class_=f"whisker {colour}"))
     parts.append(tag("path", d=symbol(mark.series, x, y), class_=f"dot {colour}"))
     return tag("g", *parts, class_="mark", tabindex="0", role="img", aria_label=mark.tip)
+
+
+def _whisker(low: float, high: float, y: float) -> str:
+    """Path of an interval with its ends."""
+    return f"M{low:.1f} {y - 5:.1f}V{y + 5:.1f}M{low:.1f} {y:.1f}H{high:.1f}M{high:.1f} {y - 5:.1f}V{y + 5:.1f}"
 
 
 def symbol(series: int, x: float, y: float) -> str:

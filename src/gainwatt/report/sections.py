@@ -63,8 +63,7 @@ class Builder:
         for chart in charts.costs(self.material.study, rows):
             self._chart(section, chart)
         if rows and not any(row.get("gross_j_per_correct") is not None for row in rows):
-            why = next((row.get("null_reason") for row in rows if row.get("null_reason")), "the meter gave no energy")
-            section.add("message", f"Joules per correct answer were not measured: {why}")
+            section.add("message", "Joules per correct answer were not measured: the reason is below the table.")
         if rows and not any(
             row.get(k) for row in rows for k in ("machine_usd_per_correct", "electricity_usd_per_correct")
         ):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gainwatt.report import formats
-from gainwatt.report.columns import Column, column_of
+from gainwatt.report.columns import KNOWN, Column, column_of
 from gainwatt.report.material import Row, Table
 from gainwatt.report.registry import TableSpec
 
@@ -51,12 +51,11 @@ class View:
 
 def view(spec: TableSpec, table: Table) -> View:
     """The table as `spec` wants it: its columns first, the others on demand (or not at all)."""
-    chosen = [column_of(key, numeric=key in table.numeric) for key in spec.columns if key in table.columns]
+    chosen = [_column(key, table) for key in spec.columns if key in table.columns]
     if not chosen:
-        chosen = [column_of(key, numeric=key in table.numeric) for key in table.columns]
-        chosen = _without_upper_ends(chosen)
+        chosen = _without_upper_ends([_column(key, table) for key in table.columns])
     used = {key for column in chosen for key in column.keys}
-    others = [] if spec.only else [column_of(key, numeric=key in table.numeric) for key in table.columns]
+    others = [] if spec.only else [_column(key, table) for key in table.columns]
     hidden = [column for column in chosen if _is_empty(column, table) and not spec.transposed]
     chosen = [column for column in chosen if column not in hidden]
     extra = [column for column in _without_upper_ends(others) if not set(column.keys) & used]
@@ -65,6 +64,15 @@ def view(spec: TableSpec, table: Table) -> View:
     made.extra = [False] * len(chosen) + [True] * len(extra)
     made.source, made.sha256, made.stages, made.folded = table.name, table.sha256, spec.stages, spec.folded
     return transposed(made, table) if spec.transposed and table.rows else made
+
+
+def _column(key: str, table: Table) -> Column:
+    """The column for `key`; two ends of an interval (x_low, x_high) that nobody described become one column."""
+    high = key.removesuffix("_low") + "_high"
+    if key in KNOWN or not key.endswith("_low") or high not in table.columns:
+        return column_of(key, numeric=key in table.numeric)
+    middle = column_of(key.removesuffix("_low"))
+    return Column(key, f"{middle.label}, interval", middle.kind, middle.unit, high=high)
 
 
 def _is_empty(column: Column, table: Table) -> bool:
