@@ -92,6 +92,17 @@ def test_a_local_folder_and_overrides(tmp_path, tiny_folder):
     assert set(jobs(done.stdout + done.stderr)) == expected(load_study(path, overrides))
 
 
+def test_perplexity_and_tasks_run_for_every_cell_where_the_study_asks_for_them(tmp_path):
+    path = write_study(tmp_path, study_content(tmp_path))
+    overrides = ['perplexity={corpus: "data:validation"}', "tasks={names: [hellaswag]}"]
+    done = snakemake(tmp_path, config=(f"study={path}", f"set={json.dumps(overrides)}"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "make env NAME=lm-eval" in done.stdout + done.stderr
+    rules = Counter(rule for rule, _ in jobs(done.stdout + done.stderr))
+    cells = len(evaluation_cells(load_study(path)))
+    assert (rules["evaluate_perplexity"], rules["evaluate_tasks"]) == (cells, cells)
+
+
 def test_fetch_brings_data_and_model_only(tmp_path):
     done = snakemake(tmp_path, "fetch", config=(f"study={ROOT / 'config' / 'qwen2.5-0.5b.yaml'}",))
     assert done.returncode == 0, done.stderr
