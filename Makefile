@@ -8,7 +8,7 @@ CORE := .envs/core
 BIN := $(CORE)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help env demo run tables report unlock validate fetch wheelhouse test test-lm-eval lint format clean-demo
+.PHONY: help env demo run tables report unlock validate fetch wheelhouse test test-lm-eval slurm test-slurm lint format clean-demo
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,16 @@ faults: $(CORE)/installed-dev ## stop, starve and crowd every stage on purpose, 
 test-lm-eval: $(CORE)/installed-dev ## install lm-eval and compare with its own code
 	@scripts/make_env.sh lm-eval "$(PYTHON)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m lm_eval --lm-eval-python=.envs/lm-eval/bin/python
+
+$(CORE)/installed-slurm: envs/slurm.txt $(CORE)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(wildcard .wheels/slurm),--no-index --find-links .wheels/slurm) --requirement envs/slurm.txt
+	@touch $@
+
+slurm: $(CORE)/installed-slurm ## install what `snakemake --profile profiles/slurm` needs
+
+test-slurm: $(CORE)/installed-dev $(CORE)/installed-slurm ## start a Slurm of this one machine and test the workflow on it
+	@scripts/install_slurm.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm --durations 0 tests/slurm
 
 lint: $(CORE)/installed-dev ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/ruff check .

@@ -105,7 +105,13 @@ def test_missing_environments_are_told_before_anything_runs(tmp_path, monkeypatc
 def test_a_missing_interpreter_is_named_in_the_log(tmp_path):
     log = tmp_path / "log"
     command = workflow.with_interpreter("{params.python} -c 'print(7)' > {log} 2>&1")
-    for python, code, text in (("/no/such/python", 4, "make env NAME=autoawq"), (sys.executable, 0, "7")):
+    leased = f"{sys.executable} -m gainwatt.lease --gpus 0 -- "
+    for python, code, text in (
+        ("/no/such/python", 4, "make env NAME=autoawq"),
+        (f"{leased}/no/such/python", 4, "there is no interpreter /no/such/python"),
+        (sys.executable, 0, "7"),
+        (f"{leased}{sys.executable}", 0, "7"),
+    ):
         params = SimpleNamespace(python=python, environment="autoawq")
         done = subprocess.run(["bash", "-c", command.format(params=params, log=log)], capture_output=True, check=False)
         assert done.returncode == code
@@ -115,7 +121,10 @@ def test_a_missing_interpreter_is_named_in_the_log(tmp_path):
 def test_several_gpus_are_launched_by_accelerate(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, two = (study_with(resources={"train": {"gpus": n}}) for n in (1, 2))
-    assert workflow.launcher(one, "train") == sys.executable
+    assert workflow.launcher(study_with(), "train") == sys.executable
+    lease = f"{sys.executable} -m gainwatt.lease --gpus"
+    assert workflow.launcher(one, "train") == f"{lease} 1 -- {sys.executable}"
+    assert workflow.launcher(two, "train").startswith(f"{lease} 2 -- {sys.executable} -m accelerate")
     assert "accelerate.commands.launch" in workflow.launcher(two, "train")
     assert "--num_processes 2" in workflow.launcher(two, "train")
 

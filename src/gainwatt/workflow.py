@@ -51,6 +51,8 @@ def study_from_config(config: Mapping[str, Any], root: Path) -> Study:
     path = str(config.get("study", DEFAULT_STUDY))
     overrides = _overrides(config.get("set", []))
     study = load_study(path, overrides)
+    if "SLURM_JOB_ID" in os.environ:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `fetch` has brought everything; a node must not try for minutes
     os.environ[STUDY_VARIABLE] = path
     os.environ[OVERRIDES_VARIABLE] = json.dumps(overrides)
     source = str(root / "src")
@@ -142,8 +144,8 @@ def lacking(study: Study) -> str | None:
 def with_interpreter(command: str) -> str:
     """A rule's shell command that says which environment is missing where `params.python` is not there."""
     return (
-        "command -v {params.python} > /dev/null || {{ "
-        "echo 'error: there is no interpreter {params.python}' > {log}; "
+        "python='{params.python}'; python=${{python##* -- }}; command -v ${{python%% *}} > /dev/null || {{ "
+        "echo \"error: there is no interpreter $python\" > {log}; "
         "echo '  what to do: make env NAME={params.environment}' >> {log}; cat {log} >&2; exit 4; }}; " + command
     )
 
@@ -152,9 +154,20 @@ def _pinned(environment: str) -> Path:
     return Path(".envs") / environment / "bin" / "python"
 
 
+def leased(study: Study, kind: str, scheme: str | None = None) -> str:
+    """The interpreter, with GPUs of its own where the rule asks for GPUs (see gainwatt.lease)."""
+    return _lease(study, kind) + interpreter(study, kind, scheme)
+
+
+def _lease(study: Study, kind: str) -> str:
+    gpus = needs(study, kind).gpus
+    core = find_interpreter(study, "core") or sys.executable
+    return f"{core} -m gainwatt.lease --gpus {gpus} -- " if gpus else ""
+
+
 def launcher(study: Study, kind: str) -> str:
-    """The interpreter, under `accelerate launch` where the rule is given more than one GPU."""
-    python, gpus = interpreter(study, kind), needs(study, kind).gpus
+    """The interpreter with its GPUs, under `accelerate launch` where the rule is given more than one."""
+    python, gpus = leased(study, kind), needs(study, kind).gpus
     if gpus <= 1:
         return python
     return f"{python} -m accelerate.commands.launch --num_machines 1 --num_processes {gpus} --dynamo_backend no"

@@ -8,6 +8,7 @@ if str(ROOT / "src") not in sys.path:
     sys.path.insert(0, str(ROOT / "src"))
 
 from gainwatt import workflow as workflow_help
+from gainwatt.cluster import lasting
 from gainwatt.errors import GainwattError
 from gainwatt.study import (
     Layout,
@@ -29,6 +30,7 @@ except GainwattError as error:
 if workflow_help.lacking(STUDY):
     logger.warning(f"warning: {workflow_help.lacking(STUDY)}")
 
+lasting.install(STUDY.study)
 LAYOUT = Layout.of(STUDY)
 SCRIPTS = Path(relpath(ROOT / "scripts"))
 

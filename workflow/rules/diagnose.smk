@@ -20,7 +20,7 @@ rule diagnose_weights:
             workflow_help.needs(STUDY, "diagnose").runtime_min
         ),
     params:
-        python=workflow_help.interpreter(STUDY, "diagnose"),
+        python=workflow_help.leased(STUDY, "diagnose"),
         script=SCRIPTS / "diagnose_weights.py",
         options=diagnosis_options,
         settings=STUDY.settings_sha256("diagnose_weights"),
@@ -52,7 +52,7 @@ rule train_sft_control:
         mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "train").mem_mb),
         runtime=workflow_help.growing(workflow_help.needs(STUDY, "train").runtime_min),
     params:
-        python=workflow_help.interpreter(STUDY, "train"),
+        python=workflow_help.leased(STUDY, "train"),
         script=SCRIPTS / "train_sft_control.py",
         settings=STUDY.settings_sha256("train_sft_control"),
     shell:

@@ -19,7 +19,7 @@ rule evaluate_gsm8k:
             workflow_help.needs(STUDY, "evaluate").runtime_min
         ),
     params:
-        python=lambda wildcards: workflow_help.interpreter(
+        python=lambda wildcards: workflow_help.leased(
             STUDY, "evaluate", wildcards.scheme
         ),
         environment=lambda wildcards: workflow_help.environment_of(

@@ -1,4 +1,6 @@
-# Questions and base model.
+# Questions and base model. What may need the internet runs where Snakemake runs: nodes of a cluster often have none.
+localrules:
+    prepare_data,
 
 
 SPLITS = ["train", "test"] + (
@@ -55,7 +57,7 @@ if workflow_help.base_stage(STUDY) == "warm_start":
                 workflow_help.needs(STUDY, "prepare").runtime_min
             ),
         params:
-            python=workflow_help.interpreter(STUDY, "prepare"),
+            python=workflow_help.leased(STUDY, "prepare"),
             script=SCRIPTS / "warm_start.py",
             settings=STUDY.settings_sha256("warm_start"),
         shell:
@@ -64,6 +66,9 @@ if workflow_help.base_stage(STUDY) == "warm_start":
             "> {log} 2>&1"
 
 else:
+
+    localrules:
+        fetch_model,
 
     # The base model from the hub at its pinned revision, or from a local folder.
     rule fetch_model:

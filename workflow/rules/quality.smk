@@ -22,7 +22,7 @@ rule evaluate_perplexity:
             workflow_help.needs(STUDY, "perplexity").runtime_min
         ),
     params:
-        python=lambda wildcards: workflow_help.interpreter(
+        python=lambda wildcards: workflow_help.leased(
             STUDY, "perplexity", wildcards.scheme
         ),
         environment=lambda wildcards: workflow_help.environment_of(
@@ -57,7 +57,7 @@ rule evaluate_tasks:
         mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "tasks").mem_mb),
         runtime=workflow_help.growing(workflow_help.needs(STUDY, "tasks").runtime_min),
     params:
-        python=workflow_help.interpreter(STUDY, "tasks"),
+        python=workflow_help.leased(STUDY, "tasks"),
         environment=workflow_help.environment_of(STUDY, "tasks"),
         script=SCRIPTS / "evaluate_tasks.py",
         settings=STUDY.settings_sha256("evaluate_tasks"),

@@ -24,7 +24,7 @@ rule quantize:
             workflow_help.needs(STUDY, "quantize").runtime_min
         ),
     params:
-        python=lambda wildcards: workflow_help.interpreter(
+        python=lambda wildcards: workflow_help.leased(
             STUDY, "quantize", wildcards.quantized
         ),
         environment=lambda wildcards: workflow_help.environment_of(

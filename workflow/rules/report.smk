@@ -5,6 +5,13 @@ from gainwatt.report.settings import settings_sha256
 report: "../report/workflow.rst"
 
 
+# Seconds each, without torch: not worth a place in a cluster's queue.
+localrules:
+    make_tables,
+    make_figures,
+    make_report,
+
+
 # Every table from the records.
 rule make_tables:
     input:

@@ -1,5 +1,10 @@
 # The expectations on all records. Findings are a table like any other: writing it does not fail, so that the report
 # can show them. The rule `check` comes last and fails the run on errors, when tables, figures and report are there.
+localrules:
+    validate,
+    check,
+
+
 rule validate:
     input:
         workflow_help.records(STUDY, LAYOUT),
@@ -37,6 +42,7 @@ rule check:
         LAYOUT.log("check", "findings"),
     benchmark:
         LAYOUT.benchmark("check", "findings")
+    retries: 0  # the same records say the same again
     conda:
         "../../envs/core.yaml"
     threads: workflow_help.needs(STUDY, "light").threads
