@@ -83,6 +83,15 @@ def quantizer(name: str, *, group_size: int) -> Quantizer:
     raise InputError(f"there is no weight quantizer {name!r}", f"diagnose.schemes can hold {', '.join(QUANTIZERS)}")
 
 
+def divided(values: Any, by: float) -> Any:
+    """`values` / `by`, correctly rounded on every device.
+
+    By a plain number torch multiplies with its reciprocal on a GPU, which can be off by the last bit. A weight halfway
+    between two codes then falls to the other side (at bf16 max|w| / 2 is exactly 3.5 steps of the symmetric proxy).
+    """
+    return values / values.new_full((), by)
+
+
 def grouped(weights: Any, group_size: int) -> Any:
     """[rows, columns] as [rows, groups, group_size], the last group padded with zeros."""
     import torch
@@ -104,7 +113,7 @@ class SymmetricW4:
     def encode(self, weights: Any) -> Encoded:
         """Codes [rows, groups, group_size] as whole fp32 numbers, scales [rows, groups]; a zero group has scale 0."""
         groups = grouped(weights, self.group_size)
-        scales = groups.abs().amax(2) / _TOP_CODE
+        scales = divided(groups.abs().amax(2), _TOP_CODE)
         divisor = scales.masked_fill(scales == 0, 1.0).unsqueeze(2)
         codes = (groups / divisor).round_().clamp_(-_TOP_CODE, _TOP_CODE)
         return Encoded(codes, scales)

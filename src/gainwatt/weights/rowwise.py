@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gainwatt.weights.quantizers import INT8, Encoded, QuantError
+from gainwatt.weights.quantizers import INT8, Encoded, QuantError, divided
 
 _TOP_INT8 = 127.0
 _TOP_FP8 = 448.0
@@ -25,7 +25,7 @@ class RowWise:
         """Codes [rows, columns] as fp32 numbers, scales [rows]; a zero row has scale 0."""
         import torch
 
-        scales = weights.abs().amax(1) / (_TOP_INT8 if self.name == INT8 else _TOP_FP8)
+        scales = divided(weights.abs().amax(1), _TOP_INT8 if self.name == INT8 else _TOP_FP8)
         codes = weights / scales.masked_fill(scales == 0, 1.0).unsqueeze(1)
         if self.name == INT8:
             return Encoded(codes.round_(), scales)
