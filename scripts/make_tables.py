@@ -72,7 +72,8 @@ def mark(results: Results) -> str:
 def where(layout: Layout) -> str:
     """One line per kind of result: where it lies."""
     return (
-        f"\nreport   {layout.results / 'report.html'}\ntables   {layout.tables}\nfigures  {layout.figures}\nrecords  {layout.results / 'records'}\n"
+        f"\nreport   {layout.results / 'report.html'}\ntables   {layout.tables}\n"
+        f"figures  {layout.figures}\nrecords  {layout.results / 'records'}\n"
         f"logs     {layout.results / 'logs'}\n"
     )
 

@@ -148,9 +148,14 @@ def test_the_log_begins_with_the_command(job, capsys):
 
 def test_energy_of_a_process_that_was_stopped_is_named_by_the_next(job, tmp_path):
     journal = tmp_path / "work" / "energy.json"
-    with pytest.raises(RuntimeError, match="killed"), job() as running:
-        running.keep_energy(journal, "same work")
-        raise RuntimeError("killed")
+
+    def be_killed():
+        with job() as running:
+            running.keep_energy(journal, "same work")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        be_killed()
     assert journal.exists()
     with job() as running:
         running.keep_energy(journal, "same work")
