@@ -8,6 +8,9 @@ CORE := .envs/core
 BIN := $(CORE)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
+# This checkout's package, also where the environment was made for another one and is only linked.
+export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
+
 .PHONY: help env demo run tables report unlock validate fetch wheelhouse test test-lm-eval slurm test-slurm lint format clean-demo
 
 help: ## show this list

@@ -17,6 +17,16 @@ if [ ! -f "$pinned" ]; then
 fi
 
 wanted=$(cksum < "$pinned")
+# Somebody else's environment behind a link is used as it is, never made anew.
+real=$(readlink -f "$folder" || true)
+if [ -d "$folder" ] && [ "$real" != "$here/$folder" ]; then
+  if [ "$(cat "$folder/installed" 2>/dev/null)" = "$wanted" ] && "$folder/bin/python" -c '' 2>/dev/null; then
+    exit 0
+  fi
+  echo "error: $folder is a link to $real, and that environment is not the one that $pinned describes" >&2
+  echo "  what to do: make it whole where it lies, or remove the link" >&2
+  exit 2
+fi
 why=""
 if [ ! -d "$folder" ]; then
   why="not there yet"

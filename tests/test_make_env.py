@@ -74,3 +74,18 @@ def test_a_package_that_cannot_be_had_is_explained(place):
     assert "could not install envs/tiny.txt" in done.stderr
     assert "make wheelhouse NAME=tiny" in done.stderr
     assert not (place / ".envs" / "tiny" / "installed").exists()
+
+
+def test_a_linked_environment_is_used_and_never_made_anew(place):
+    said(make(place))
+    other = place.parent / "other"
+    shutil.copytree(place, other, ignore=shutil.ignore_patterns(".envs"))
+    (other / ".envs").symlink_to(place / ".envs")
+    stamp = (place / ".envs" / "tiny" / "pyvenv.cfg").stat().st_mtime_ns
+    assert said(make(other)) == ""
+    (other / "envs" / "tiny.txt").write_text("# another list\n")
+    done = make(other)
+    assert done.returncode == 2
+    assert f"is a link to {place}/.envs/tiny" in done.stderr
+    assert "remove the link" in done.stderr
+    assert (place / ".envs" / "tiny" / "pyvenv.cfg").stat().st_mtime_ns == stamp

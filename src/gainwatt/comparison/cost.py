@@ -175,10 +175,11 @@ def permutation_p(left: list[float], right: list[float]) -> float:
     """
     values, k = [*left, *right], len(left)
     total, distance = sum(values), abs(sum(left) / len(left) - sum(right) / len(right))
+    rounding = 1e-12 * max(map(abs, values))  # sums of the same numbers in another order
 
     def apart(chosen: tuple[float, ...]) -> bool:
         rest = (total - sum(chosen)) / (len(values) - k)
-        return abs(sum(chosen) / k - rest) >= distance * (1 - 1e-12)
+        return abs(sum(chosen) / k - rest) >= distance - rounding
 
     if math.comb(len(values), k) <= _PERMUTATIONS:
         found = [apart(chosen) for chosen in itertools.combinations(values, k)]

@@ -74,7 +74,8 @@ def gain_survival(
     All arrays hold 0/1 scores over the same items in the same order. `base_*` have shape (items,); `trained_*` have
     shape (items,) or (training seeds, items), with the same training seeds in both. The verdict: survives where the
     whole interval of the survival lies above −margin, reduced where it lies below zero, erased where besides the
-    gain that is left is not above zero, undecided otherwise; `gainwatt.stats.verdict` has the rules in full.
+    gain that is left is not clear of zero and clearly less than half, undecided otherwise; `gainwatt.stats.verdict`
+    has the rules in full.
 
     Raises InputError for shapes that do not fit, values other than 0 and 1, fewer than two items, or a margin that
     is not between 0 and 1.

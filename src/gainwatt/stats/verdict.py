@@ -5,8 +5,9 @@ The rules, the first that applies:
 1. The interval of the reference gain is not wholly above zero: undecided, there is no gain to survive.
 2. The interval of the survival lies wholly above −margin, and the margin is smaller than the reference gain:
    survives. (A margin as large as the gain would let a gain that is gone pass; then rules 3 to 5 decide.)
-3. The interval of the survival lies wholly below zero and that of the quantized gain does not lie above zero:
-   erased.
+3. The interval of the survival lies wholly below zero, and that of the quantized gain does not lie above zero but
+   wholly below half of the reference gain: erased. (Without the last condition small studies would call a gain erased
+   of which half is left: `benchmarks/coverage.py`.)
 4. The interval of the survival lies wholly below zero: reduced.
 5. Otherwise: undecided.
 
@@ -41,14 +42,7 @@ def decide(
         loss = " A loss smaller than the margin is clear of zero." if survival.below(0) else ""
         return "survives", f"{_sentence(spread)} lies wholly above the margin of {_points(-margin)} points.{loss}"
     if survival.below(0):
-        if quantized.above(0):
-            return "reduced", (
-                f"{_sentence(spread)} lies wholly below zero, and a gain of {_range(quantized)} points remains."
-            )
-        return "erased", (
-            f"{_sentence(spread)} lies wholly below zero, and the gain that remains, {_range(quantized)} points, "
-            "is not clear of zero."
-        )
+        return _lost(spread, delta_ref, quantized)
     if survival.above(-margin):
         return "undecided", (
             f"The margin of {100 * margin:.1f} points is not smaller than the reference gain of {_points(delta_ref)} "
@@ -58,6 +52,17 @@ def decide(
         f"{_sentence(spread)} reaches below the margin of {_points(-margin)} points and is not wholly below zero: "
         "more items or more training seeds are needed."
     )
+
+
+def _lost(spread: str, delta_ref: float, quantized: Interval) -> tuple[Verdict, str]:
+    """Reduced or erased, once a loss is clear."""
+    below = f"{_sentence(spread)} lies wholly below zero, and"
+    if quantized.above(0):
+        return "reduced", f"{below} a gain of {_range(quantized)} points remains."
+    remains = f"{below} the gain that remains, {_range(quantized)} points, is not clear of zero"
+    if quantized.below(delta_ref / 2):
+        return "erased", f"{remains}: less than half of it can be left."
+    return "reduced", f"{remains}; half of it may be left: too few items to call it erased."
 
 
 def _points(value: float) -> str:
