@@ -104,7 +104,7 @@ def _update(tensor: Tensor, base: Tensor, followed: list[Quantizer], plan: Plan)
     update_sq = update_square_sum(tensor, base, elements=plan.elements(), device=plan.device)
     if not math.isfinite(update_sq):
         return Update(followed)  # the pass that follows names the tensor
-    return Update(followed, Noise(base.name, update_sq, base.numel, plan.device))
+    return Update(followed, Noise(base, update_sq, plan.device))
 
 
 def _is_16bit(tensor: Tensor) -> bool:

@@ -59,6 +59,8 @@ def null_reasons(metrics: dict[str, Any], plan: Plan, *, trained: bool) -> dict[
             reasons[name] = "the base is what trained checkpoints are compared with"
         elif name.startswith("random_") and not plan.random_control:
             reasons[name] = "the random control is switched off (diagnose.random_control)"
+        elif name == "random_norm_ratio":
+            reasons[name] = "undefined: training changed no weight, and neither does noise as large as that"
         elif "snr" in name:
             reasons[name] = "undefined: no quantization error, or no weight other than zero"
         else:

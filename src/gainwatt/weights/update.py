@@ -17,6 +17,7 @@ class Update:
         self._quantizers = quantizers
         self._noise = noise
         self._random_flips = {q.name: 0 for q in quantizers}
+        self._random_sq: Any = 0.0
         self._numel = 0
         self._changed = 0
         self._update_sq: Any = 0.0
@@ -35,6 +36,9 @@ class Update:
         self._update_sq = self._update_sq + torch.dot(difference, difference).double()
         self._base_sq = self._base_sq + torch.dot(flat, flat).double()
         noisy = self._noise.added_to(base) if self._noise is not None else None
+        if noisy is not None:
+            moved = (noisy - base).view(-1)
+            self._random_sq = self._random_sq + torch.dot(moved, moved).double()
         for quantizer in self._quantizers:
             before = quantizer.encode(base)
             if noisy is not None:
@@ -44,13 +48,15 @@ class Update:
             self._step_sq[name] = self._step_sq[name] + quantizer.step_square_sum(before, flat.numel(), base.shape[1])
 
     def sums(self) -> dict[str, float]:
-        """What adds up over tensors: `changed`, `update_sq`, `base_sq`, `flips.*`, `step_sq.*`, `random_flips.*`."""
+        """What adds up over tensors: `changed`, `update_sq`, `base_sq`, `random_sq`, `flips.*`, `step_sq.*`, `random_flips.*`."""
         found = {
             "numel": float(self._numel),
             "changed": float(self._changed),
             "update_sq": float(self._update_sq),
             "base_sq": float(self._base_sq),
         }
+        if self._noise is not None:
+            found["random_sq"] = float(self._random_sq)
         for name in self._flips:
             found[f"flips.{name}"] = float(self._flips[name])
             found[f"step_sq.{name}"] = float(self._step_sq[name])
@@ -62,12 +68,13 @@ class Update:
 def update_columns(sums: Mapping[str, float], names: list[str]) -> dict[str, float | None]:
     """Shares and ratios of `Update.sums`, of one tensor or added up over tensors.
 
-    relative_update_norm = ‖Δw‖ / ‖w_base‖; update_rms_over_step = rms(Δw) / rms(step), with the base's steps. A ratio
-    to zero is None, and so is random_code_flip_frac where the sums hold no `random_flips`.
+    relative_update_norm = ‖Δw‖ / ‖w_base‖; random_norm_ratio = ‖noise‖ / ‖Δw‖; update_rms_over_step = rms(Δw) /
+    rms(step), with the base's steps. A ratio to zero is None, and so are the random numbers where no noise was added.
     """
     found: dict[str, float | None] = {
         "weights_changed_frac": sums["changed"] / sums["numel"],
         "relative_update_norm": _root_ratio(sums["update_sq"], sums["base_sq"]),
+        "random_norm_ratio": _root_ratio(sums["random_sq"], sums["update_sq"]) if "random_sq" in sums else None,
     }
     for name in names:
         key = column_name(name)
@@ -82,7 +89,7 @@ def update_names(quantizers: list[str]) -> list[str]:
     """The keys of `update_columns`, in order."""
     per_quantizer = ("code_flip_frac", "random_code_flip_frac", "update_rms_over_step")
     keys = [f"{column}_{column_name(name)}" for name in quantizers for column in per_quantizer]
-    return ["weights_changed_frac", "relative_update_norm", *keys]
+    return ["weights_changed_frac", "relative_update_norm", "random_norm_ratio", *keys]
 
 
 def column_name(quantizer: str) -> str:
