@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gainwatt import cli
 from gainwatt.checkpoint import Checkpoint, read_manifest, write_manifest, write_missing
-from gainwatt.errors import InputError
+from gainwatt.errors import InputError, UnavailableError
 from gainwatt.gsm8k.data import read_items
 from gainwatt.job import Job
 from gainwatt.modeling import device, load_tokenizer, memory_mib, torch_dtype
@@ -48,7 +48,10 @@ def train(job: Job, study: Study, args: argparse.Namespace) -> None:
         base, trained = read_checkpoints(job, args, matched)
         wanted = sft.update_norm(trained.folder, base.folder)
         if wanted == 0:
-            raise InputError(f"{args.trained} does not differ from its base", "train longer, or with a larger rate")
+            raise UnavailableError(
+                f"{matched} does not differ from its base: there is no step size to repeat",
+                "train longer, or with a larger rate",
+            )
         tokenizer = load_tokenizer(base.folder, trust_remote_code=study.model.trust_remote_code)
         items = read_items(args.data, limit=settings.prompts)
         limit = settings.max_prompt_tokens + settings.max_completion_tokens
