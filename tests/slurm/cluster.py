@@ -103,6 +103,10 @@ class Cluster:
                         found.append(int(entry.name))
         return found
 
+    def daemons(self) -> list[int]:
+        """Process ids of the daemons that run."""
+        return [daemon.pid for daemon in self._running.values()]
+
     def start(self, name: str) -> None:
         """Start slurmctld or slurmd."""
         self._spawn(name, "-D", "-f", str(self.configuration))
