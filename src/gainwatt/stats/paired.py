@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gainwatt.errors import InputError
-from gainwatt.stats.resample import binary, bootstrap_means, percentile_interval
+from gainwatt.stats.resample import binary, bootstrap_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -48,7 +48,7 @@ def paired_difference(
 ) -> Difference:
     """Compare two cells by their 0/1 scores over the same items, in the same order, both of shape (items,).
 
-    The estimate is mean(b) − mean(a); its interval is the percentile bootstrap over items (see `bootstrap_means`)
+    The estimate is mean(b) − mean(a); its interval is the percentile bootstrap over items (`bootstrap_interval`)
     and may, in small samples, leave out the zero that the exact p-value keeps, or the reverse. Raises InputError for
     arrays of different length, empty ones, or values other than 0 and 1.
     """
@@ -59,7 +59,7 @@ def paired_difference(
             "evaluate both cells on the same items, one score each",
         )
     change = after - before
-    interval = percentile_interval(bootstrap_means(change, draws=draws, seed=seed), confidence)
+    interval = bootstrap_interval(change, draws=draws, seed=seed, confidence=confidence)
     improved, worsened = int((change == 1).sum()), int((change == -1).sum())
     return Difference(
         estimate=(improved - worsened) / change.size,

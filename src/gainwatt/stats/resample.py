@@ -21,6 +21,8 @@ def binary(values: ArrayLike, name: str) -> NDArray[np.int8]:
     """
     import numpy as np
 
+    if isinstance(values, np.ndarray) and values.dtype == bool and values.ndim in (1, 2) and values.size:
+        return values.astype(np.int8)
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
@@ -59,19 +61,51 @@ def bootstrap_means(values: NDArray[Any], *, draws: int, seed: int | tuple[int, 
         raise InputError(f"{draws} bootstrap draws were asked for", "give at least 1,000")
     rows = np.atleast_2d(values)
     seeds, items = rows.shape
-    with_extremes = np.concatenate([rows, np.ones((seeds, 1)), -np.ones((seeds, 1))], axis=1)
     if seeds == 1:
-        patterns, counts = np.unique(with_extremes[0], return_counts=True)
-        return _single(tuple(patterns.tolist()), tuple(counts.tolist()), draws, seed)
+        return _single(*_tally(rows[0]), draws, seed)
+    with_extremes = np.concatenate([rows, np.ones((seeds, 1)), -np.ones((seeds, 1))], axis=1)
     # In float32 sums of small integers are exact, so that no order of summation changes a bit.
     means = resampled_sums(with_extremes.T.astype(np.float32), draws=draws, seed=seed).astype(float) / (items + 2)
-    rng = np.random.default_rng((*(seed if isinstance(seed, tuple) else (seed,)), draws, seeds))
-    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
-    weights = 1 / seeds + (weights - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
-    return np.asarray((weights * means).sum(axis=1))
+    return np.asarray((_seed_weights(seeds, draws, seed if isinstance(seed, tuple) else (seed,)) * means).sum(axis=1))
 
 
-@lru_cache(maxsize=512)
+def bootstrap_interval(values: NDArray[Any], *, draws: int, seed: int | tuple[int, ...], confidence: float) -> Interval:
+    """The percentile interval of `bootstrap_means` of the values of one training seed, shape (items,).
+
+    It depends on nothing but how often each value occurs, and is worked out once for each such count.
+    """
+    return _interval(*_tally(values), draws, seed, confidence)
+
+
+@lru_cache(maxsize=2**16)
+def _interval(
+    patterns: tuple[float, ...], counts: tuple[int, ...], draws: int, seed: int | tuple[int, ...], confidence: float
+) -> Interval:
+    if draws < 1:
+        raise InputError(f"{draws} bootstrap draws were asked for", "give at least 1,000")
+    return percentile_interval(_single(patterns, counts, draws, seed), confidence)
+
+
+def _tally(values: NDArray[Any]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Each value of one training seed and how often it occurs, with one item of +1 and one of −1 added."""
+    import numpy as np
+
+    patterns, counts = np.unique(np.concatenate([values, [1.0, -1.0]]), return_counts=True)
+    return tuple(patterns.tolist()), tuple(counts.tolist())
+
+
+@lru_cache(maxsize=1)
+def _seed_weights(seeds: int, draws: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
+    """Weight of each training seed in each draw, shape (draws, seeds); not to be written to."""
+    import numpy as np
+
+    weights = np.random.default_rng((*seed, draws, seeds)).multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+    weights = 1 / seeds + (weights / seeds - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
+    weights.setflags(write=False)
+    return np.asarray(weights)
+
+
+@lru_cache(maxsize=64)
 def _single(
     patterns: tuple[float, ...], counts: tuple[int, ...], draws: int, seed: int | tuple[int, ...]
 ) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gainwatt.errors import InputError
 from gainwatt.stats.intervals import Interval
 from gainwatt.stats.paired import sign_flip_exact
-from gainwatt.stats.resample import binary, bootstrap_means, percentile_interval
+from gainwatt.stats.resample import binary, bootstrap_interval, bootstrap_means, percentile_interval
 from gainwatt.stats.verdict import Verdict, decide
 
 if TYPE_CHECKING:
@@ -82,28 +82,34 @@ def gain_survival(
     """
     ref, quantized = _checked_gains(base_ref, trained_ref, base_q, trained_q, margin)
     contrasts = (ref, quantized, quantized - ref)
-    # Several training seeds: the same resamples for all three, which are costly to draw.
-    streams = (0, 1, 2) if len(ref) == 1 else (0, 0, 0)
-    drawn = [
-        bootstrap_means(values, draws=draws, seed=(seed, stream))
-        for values, stream in zip(contrasts, streams, strict=True)
-    ]
-    return _summary(contrasts, drawn, margin=margin, confidence=confidence, draws=draws, seed=seed)
+    if len(ref) == 1:
+        intervals = [
+            bootstrap_interval(values[0], draws=draws, seed=(seed, stream), confidence=confidence)
+            for stream, values in enumerate(contrasts)
+        ]
+        test = sign_flip_exact(contrasts[2][0]), "exact sign-flip test over items"
+    else:
+        # The same resamples for all three, which are costly to draw.
+        drawn = [bootstrap_means(values, draws=draws, seed=(seed, 0)) for values in contrasts]
+        intervals = [percentile_interval(means, confidence) for means in drawn]
+        test = _p_value(drawn[2]), "bootstrap over training seeds and items"
+    return _summary(contrasts, intervals, test, margin=margin, confidence=confidence, draws=draws, seed=seed)
 
 
 def _summary(
     contrasts: tuple[NDArray[np.int8], ...],
-    drawn: list[NDArray[np.float64]],
+    intervals: list[Interval],
+    test: tuple[float, str],
     *,
     margin: float,
     confidence: float,
     **settings: int,
 ) -> Survival:
     delta_ref, delta_q, survival = (float(values.mean()) for values in contrasts)
-    ref, quantized, left = (percentile_interval(means, confidence) for means in drawn)
+    ref, quantized, left = intervals
     verdict, why = decide(delta_ref=delta_ref, ref=ref, quantized=quantized, survival=left, margin=margin)
     item_variance, seed_variance = variance_parts(contrasts[2])
-    p_value, p_method = _p_value(contrasts[2], drawn[2])
+    p_value, p_method = test
     return Survival(
         delta_ref=delta_ref,
         delta_q=delta_q,
@@ -176,8 +182,6 @@ def gains(base: ArrayLike, trained: ArrayLike, name: str) -> NDArray[np.int8]:
     return np.asarray(after - before[None, :], dtype=np.int8)
 
 
-def _p_value(left: NDArray[Any], drawn: NDArray[np.float64]) -> tuple[float, str]:
-    if left.shape[0] == 1:
-        return sign_flip_exact(left[0]), "exact sign-flip test over items"
+def _p_value(drawn: NDArray[np.float64]) -> float:
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (drawn.size + 1)), "bootstrap over training seeds and items"
+    return min(1.0, 2 * (tail + 1) / (drawn.size + 1))
