@@ -37,6 +37,8 @@ class Feed:
         self.device = device
         self.spacing_s, self.span_s = record
         self.newest_s = -math.inf
+        self.ahead = 0
+        """Samples of the last reading that lie in the future."""
         self.steps: list[tuple[float, float]] = []
         """Stretches (start, end) of the monotonic clock in which the wall clock was set."""
         self._now, self._wall = now, wall
@@ -67,6 +69,7 @@ class Feed:
         else:
             fresh = [(stamp * 1e-6 - offset, watts, stamp) for stamp, watts in sorted(raw)]
         limit = self._now() + _AHEAD_S
+        self.ahead = sum(time_s > limit for time_s, _, _ in fresh)
         # A sample that is read again lies where it lay, but for what two measurements of the offset differ by.
         known_s = self.newest_s + (0.25 * self.spacing_s if careful else 0.0)
         for time_s, watts, stamp in fresh:

@@ -100,8 +100,7 @@ class Sampler:
     def refresh(self) -> None:
         """Take in what the records hold by now; for a report while sampling goes on."""
         for track in self.tracks:
-            if track.feed is not None:
-                track.sample_power()
+            track.take_record()
 
     @property
     def cpu_s(self) -> float:

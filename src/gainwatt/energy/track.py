@@ -18,6 +18,10 @@ NAN = math.nan
 ERRORS_KEPT = 20
 STALE_S = 0.5
 """A record whose newest sample is older than this did not move."""
+FRESH_S = 0.1
+"""The same for the first reading, of a record that nothing is known about; or five of its spacings."""
+UNIT_FACTOR = 4.0
+"""Polled power may lie this far outside of what the record says of the last second; a wrong unit is further off."""
 STRIKES = 2
 """Readings of the record in a row that may fail or bring nothing before power is polled instead."""
 BIN_S = 0.5
@@ -71,12 +75,29 @@ class Track:
 
     def _try_record(self, feed: Feed) -> None:
         """Take the record where its newest sample is of now; it also tells the power of the seconds before."""
-        self._guard(lambda: feed.drain(self._put))
-        if self._now() - feed.newest_s > STALE_S:
-            why = self.errors[-1].text if self.errors else "its newest sample is not of now"
+        first: list[tuple[float, float]] = []
+        self._guard(lambda: feed.drain(lambda time_s, watts: first.append((time_s, watts))))
+        why = self._doubt(feed, first)
+        if why is not None:
             self.device.missing["record"] = f"the driver's record of power cannot be used: {why}"
             return
+        for time_s, watts in first:
+            self._put(time_s, watts)
         self.feed, self.steps, self.spacing_s = feed, feed.steps, feed.spacing_s
+
+    def _doubt(self, feed: Feed, samples: list[tuple[float, float]]) -> str | None:
+        """Why a record is not what this program takes it for: its clock or its unit; None where it is."""
+        if self.errors:
+            return self.errors[-1].text
+        if self._now() - feed.newest_s > max(FRESH_S, 5 * feed.spacing_s):
+            return "its newest sample is not of now"
+        if feed.ahead > 1:
+            return f"{feed.ahead} of its samples are of the future: its clock is not that of this machine"
+        lately = [watts for time_s, watts in samples if time_s > feed.newest_s - 1.0]
+        polled = self._guard(self.device.power_w)
+        if polled is None or min(lately) / UNIT_FACTOR <= polled <= max(lately) * UNIT_FACTOR:
+            return None
+        return f"it says {min(lately):.5g} to {max(lately):.5g} W where polled power says {polled:.5g} W"
 
     @property
     def source(self) -> str | None:
@@ -104,8 +125,7 @@ class Track:
         """Take the new samples of the record, or one poll. Never raises."""
         if self.lost is not None or not self.device.has_power:
             return
-        if self.feed is not None:
-            self._drain(self.feed)
+        if self.take_record():
             return
         # The clock is read just before the call: waiting for the interpreter lock afterwards must not shift the
         # sample.
@@ -113,6 +133,14 @@ class Track:
         watts = self._guard(self.device.power_w)
         if watts is not None:
             self._put(time_s, watts)
+
+    def take_record(self) -> bool:
+        """Take the new samples of the record; False where there is none. Never raises."""
+        feed = self.feed
+        if feed is None or self.lost is not None:
+            return False
+        self._drain(feed)
+        return True
 
     def _put(self, time_s: float, watts: float) -> None:
         """Append one sample. The time goes last: who reads at the same moment sees whole samples only."""
