@@ -170,8 +170,69 @@ def test_phases_without_a_meter_and_outside_of_start_and_stop(fake_gpus: Fake) -
 def test_paths_of_three_levels() -> None:
     log = PhaseLog()
     assert [log.enter(name).path for name in ("a", "b", "c")] == ["a", "a/b", "a/b/c"]
-    log.leave()
+    log.leave(log.paths["a/b/c"])
     assert log.enter("d").path == "a/b/d"
+
+
+def test_phases_that_close_out_of_order_keep_the_others_names(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(200.0))
+    meter = gpus.meter()
+    meter.start()
+    first, second = meter.phase("first"), meter.phase("second")
+    for phase in (first, second):
+        phase.__enter__()
+        gpus.runtime.sleep(1.0)
+    first.__exit__(None, None, None)
+    with meter.phase("inside"):
+        gpus.runtime.sleep(1.0)
+    second.__exit__(None, None, None)
+    with meter.phase("behind"):
+        gpus.runtime.sleep(1.0)
+    meter.stop()
+    found = {phase["path"]: phase["energy"]["gross_j"] for phase in meter.phases()}
+    assert found == {
+        "first": pytest.approx(400.0, rel=0.01),
+        "first/second": pytest.approx(400.0, rel=0.01),
+        "first/second/inside": pytest.approx(200.0, rel=0.01),
+        "behind": pytest.approx(200.0, rel=0.01),
+    }
+
+
+def test_a_phase_that_closes_on_another_thread_raises_nothing(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(200.0))
+    meter = gpus.meter()
+    meter.start()
+    phase = meter.phase("work")
+    phase.__enter__()
+    raised: list[Exception] = []
+
+    def leave() -> None:
+        try:
+            phase.__exit__(None, None, None)
+        except Exception as error:  # noqa: BLE001 - any is one too many
+            raised.append(error)
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+    meter.stop()
+    assert raised == []
+    assert [entry["path"] for entry in meter.phases()] == ["work"]
+
+
+def test_marks_of_occurrences_that_are_not_listed_reach_the_total(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(200.0))
+    gpus.runtime.starved = [(15.0, 20.0)]
+    meter = gpus.meter()
+    meter.start()
+    for _ in range(LISTED_PER_PATH + 2300):
+        with meter.phase("step"):
+            gpus.runtime.sleep(0.01)
+    meter.stop()
+    (total,) = meter.summary()["phase_totals"]
+    assert total["method"] == "integral"
+    assert "gap" in total["flags"]
+    assert not any("gap" in phase["energy"]["flags"] for phase in meter.phases())
 
 
 def test_every_thread_has_its_own_nesting() -> None:
@@ -181,7 +242,7 @@ def test_every_thread_has_its_own_nesting() -> None:
 
     def work() -> None:
         paths.append(log.enter("helper").path)
-        log.leave()
+        log.leave(log.paths["helper"])
 
     thread = threading.Thread(target=work)
     thread.start()

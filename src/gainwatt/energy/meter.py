@@ -232,7 +232,7 @@ class EnergyMeter:
             with self._harmless("closing a phase"):
                 end_s, edges = close_edge(self.tracks, self.runtime, self.periods_s)
                 closing = tuple(edges)
-        self.log.leave()
+        self.log.leave(log)
         number = self.log.record(log, start_s, end_s)
         if measured:
             log.measured.add(number)
@@ -250,8 +250,8 @@ class EnergyMeter:
         costs = [self._counter_cost_s(track) for track in self.tracks]
         periods: dict[str, float | None] = {}
         for track in self.tracks:
-            # Boards of one product tick alike, and every measurement costs two ticks.
-            if track.device.info.name not in periods:
+            # Boards of one product tick alike, and a measurement costs two ticks; a counter that stands says nothing.
+            if periods.get(track.device.info.name) is None:
                 periods[track.device.info.name] = tick_period_s(track, self.runtime)
         self.periods_s = [periods[track.device.info.name] for track in self.tracks]
         if self.tracks:

@@ -59,7 +59,7 @@ def _energy(report: Report, log: PathLog, number: int) -> dict[str, Any]:
     energy: dict[str, Any] = {
         "gross_j": _sum(gross),
         "net_j": _sum([joules for joules, _, _ in nets]),
-        "method": methods.pop() if len(methods) == 1 else "mixed" if methods else None,
+        "method": _one(methods),
         "flags": sorted({flag for window in windows for flag in window.flags} | _marks(nets)),
         "devices": [_device(report, n, window, nets[n]) for n, window in enumerate(windows)],
     }
@@ -68,6 +68,10 @@ def _energy(report: Report, log: PathLog, number: int) -> dict[str, Any]:
     elif energy["net_j"] is None:
         energy["net_reason"] = _no_net(nets)
     return energy
+
+
+def _one(methods: set[str]) -> str | None:
+    return "+".join(sorted(methods)) or None
 
 
 def _marks(nets: Sequence[Net]) -> set[str]:
@@ -86,8 +90,10 @@ def _device(report: Report, number: int, window: WindowEnergy, net: Net) -> dict
         "method": window.method,
         "flags": window.flags + ([net[2]] if net[2] is not None else []),
     }
-    if net[1] is not None:
-        entry["net_reason"] = window.reason or net[1]
+    if window.gross_j is None:
+        entry["reason"] = window.reason
+    elif net[1] is not None:
+        entry["net_reason"] = net[1]
     if window.counter_j is not None:
         entry["counter_j"] = rounded(window.counter_j)
         entry["integral_j"] = rounded(window.integral_j)
@@ -115,9 +121,12 @@ def _total(report: Report, log: PathLog) -> dict[str, Any]:
     gross: list[float | None] = []
     by_device: list[list[float | None]] = [[] for _ in report.readers]
     flags: set[str] = set()
+    methods: set[str] = set()
     for number in range(count):
-        energies, found = _brief(report, log, number)
-        flags |= found
+        windows = _measure(report, log, number)
+        energies = [window.gross_j for window in windows]
+        flags |= {flag for window in windows for flag in window.flags}
+        methods |= {window.method for window in windows if window.method}
         gross.append(_sum(energies))
         for mine, energy in zip(by_device, energies, strict=True):
             mine.append(energy)
@@ -136,6 +145,7 @@ def _total(report: Report, log: PathLog) -> dict[str, Any]:
         "longest_s": rounded(max(durations)),
         "gross_j": _sum(gross),
         "net_j": _sum([joules for joules, _, _ in nets]),
+        "method": _one(methods),
         "flags": sorted(flags),
     }
     if total["gross_j"] is None:
@@ -148,14 +158,6 @@ def _total(report: Report, log: PathLog) -> dict[str, Any]:
     elif total["net_j"] is None:
         total["net_reason"] = _no_net(nets)
     return total
-
-
-def _brief(report: Report, log: PathLog, number: int) -> tuple[list[float | None], set[str]]:
-    """Energies per device: in full for listed and measured occurrences, from the curve alone for the rest."""
-    if number < LISTED_PER_PATH or number in log.measured:
-        windows = _measure(report, log, number)
-        return [window.gross_j for window in windows], {flag for window in windows for flag in window.flags}
-    return [reader.quick_j(log.starts[number], log.ends[number]) for reader in report.readers], set()
 
 
 def _sum(values: list[float | None]) -> float | None:

@@ -49,9 +49,13 @@ class PhaseLog:
         stack.append(path)
         return log
 
-    def leave(self) -> None:
-        """Pop this thread's innermost phase."""
-        self._stack().pop()
+    def leave(self, log: PathLog) -> None:
+        """Take `log`'s path from this thread's stack; phases may close out of order, or on another thread."""
+        stack = self._stack()
+        for place in range(len(stack) - 1, -1, -1):
+            if stack[place] == log.path:
+                del stack[place]
+                return
 
     def record(self, log: PathLog, start_s: float, end_s: float) -> int:
         """Keep one finished occurrence; return its number."""
