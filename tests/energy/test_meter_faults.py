@@ -166,3 +166,54 @@ def test_a_failing_synchronize_is_reported_and_harmless(fake_gpus: Fake) -> None
     meter = run(gpus, 2.0, gpus.meter(synchronize=broken))
     assert meter.summary()["gross_j"] == pytest.approx(600.0, rel=0.01)
     assert "illegal memory access" in meter.summary()["null_reasons"]["meter"]
+
+
+@pytest.mark.parametrize(("seconds", "stick"), [(20.0, 3.0), (60.0, 58.0), (12.0, 11.0)])
+def test_a_counter_that_stands_when_the_window_closes_is_not_counted(
+    fake_gpus: Fake, seconds: float, stick: float
+) -> None:
+    # The sampler reads the counter every 25 s, so that only the wait for the closing tick sees it.
+    gpus = fake_gpus(CURVES["bursts"], statements=[[f"counter_stick {stick}"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "integral"
+    assert "counter_stuck" in device["flags"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+@pytest.mark.parametrize("lost_s", [3.97, 3.9, 3.7, 3.5])
+def test_a_board_lost_just_before_the_end_is_marked(fake_gpus: Fake, lost_s: float) -> None:
+    gpus = fake_gpus(CURVES["fast bursts"], statements=[[f"fail_at all {lost_s} 0 15"]])
+    meter = gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(4.0 - gpus.runtime.now())
+    meter.stop()
+    device = meter.summary()["devices"][0]
+    assert {"gap", "lost"} & set(device["flags"])
+    assert (device["gross_j"] is None) == ("lost" in device["flags"])
+
+
+def test_one_standing_counter_leaves_the_other_its_ticks(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), CURVES["fast bursts"], statements=[["counter_stick 0"], []])
+    meter = run(gpus, 3.0)
+    first, second = meter.summary()["devices"]
+    assert first["method"] == "integral"
+    assert second["method"] == "counter"
+    assert second["edges_aligned"]
+
+
+def test_reasons_of_a_lost_board_stand_beside_each_null(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["fail_at all 3 0 15"]])
+    meter = gpus.meter()
+    meter.start()
+    with meter.phase("work"):
+        gpus.runtime.sleep(6.0)
+    meter.stop()
+    (phase,) = meter.phases()
+    (device,) = phase["energy"]["devices"]
+    assert device["gross_j"] is None
+    assert "GPU_IS_LOST" in device["reason"]
+    assert "GPU_IS_LOST" in phase["energy"]["reason"]
+    (total,) = meter.summary()["phase_totals"]
+    assert total["method"] is None
+    assert "1 of 1" in total["reason"]

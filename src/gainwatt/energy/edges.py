@@ -30,6 +30,10 @@ TICK_PATIENCE_S = 1.2
 """How long to wait for a tick before the counter is taken as it is; a dozen of the usual 0.1 s."""
 
 
+SAMPLES_PER_TICK = 5.5
+"""With that many samples of power in a tick they tell better than one reading how its joules are spread."""
+
+
 @dataclass(frozen=True)
 class Edge:
     """One edge of a window on one counter: `joules` is the counter carried to `time_s`, None when unreadable."""
@@ -39,6 +43,8 @@ class Edge:
     aligned: bool
     reading_j: float | None = None
     tick_time_s: float | None = None
+    stood_s: float = 0.0
+    """For how long a tick was waited for in vain."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +106,33 @@ def _closed(
     if _continuous(track):
         return Edge(end, joules, aligned=True, reading_j=joules)
     if tick is None or not tick.changed or period is None:
-        return Edge(end, joules, aligned=False, reading_j=joules)
+        stood_s = tick.time_s - end if tick is not None and not tick.changed else 0.0
+        return Edge(end, joules, aligned=False, reading_j=joules, stood_s=stood_s)
+    shared = _shared(track, tick, joules, period, end)
+    if shared is not None:
+        return Edge(end, shared, aligned=True, reading_j=joules, tick_time_s=tick.time_s)
     if power is None:
         # No sensor of power: the mean of the tick that holds the edge is the best guess at the power in front of it.
         power = (tick.joules - joules) / period
     at_edge = split_tick(joules, tick.joules, tick.time_s, period, end, power)
     return Edge(end, at_edge, aligned=True, reading_j=joules, tick_time_s=tick.time_s)
+
+
+def _shared(track: Track, tick: _Tick, joules: float, period: float, end: float) -> float | None:
+    """Counter at `end`, the tick's joules shared as the power samples say; None where they are too few for that.
+
+    One reading of power stands for 0.1 s well enough, and for a slower tick it does not.
+    """
+    if period < SAMPLES_PER_TICK * track.spacing_s:
+        return None
+    track.take_record()
+    curve, begin = track.power_curve(), tick.time_s - period
+    if curve is None or curve.times[0] > begin or curve.times[-1] < tick.time_s - period / SAMPLES_PER_TICK:
+        return None
+    whole = curve.between(begin, tick.time_s)
+    if whole <= 0:
+        return None
+    return joules + (tick.joules - joules) * curve.between(begin, end) / whole
 
 
 def _carried(track: Track, tick: _Tick | None, edge_s: float) -> Edge:
@@ -114,9 +141,11 @@ def _carried(track: Track, tick: _Tick | None, edge_s: float) -> Edge:
         return Edge(edge_s, None if math.isnan(joules) else joules, aligned=True, reading_j=joules)
     if tick is None:
         return Edge(edge_s, None, aligned=False)
-    power = _power(track) if tick.changed else None
+    if not tick.changed:
+        return Edge(edge_s, tick.joules, aligned=False, reading_j=tick.joules, stood_s=TICK_PATIENCE_S)
+    power = _power(track)
     if power is None:
-        return Edge(edge_s, tick.joules, tick.changed, reading_j=tick.joules, tick_time_s=tick.time_s)
+        return Edge(edge_s, tick.joules, aligned=True, reading_j=tick.joules, tick_time_s=tick.time_s)
     joules = carry_from_tick(tick.joules, power, tick.time_s, edge_s)
     return Edge(edge_s, joules, aligned=True, reading_j=tick.joules, tick_time_s=tick.time_s)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 IDLE_OFF = "idle power was not measured: idle_s is 0"
 IDLE_TOLERANCE = 0.05
 """A board that drew this share less than idle for a second of the work was not idle when idle power was measured."""
+IDLE_TOLERANCE_W = 2.0
+"""And at least by these watts: a desktop board that rests at 20 W wavers by more than 5 %."""
 MEAN_TOLERANCE = 0.01
 """The same for the mean over the whole work, which noise moves less: net energy would be below zero."""
 
@@ -41,7 +43,7 @@ class Report:
         mean = self.windows[number].mean_w()
         if idle is None:
             return None
-        if lowest is not None and lowest < idle * (1 - IDLE_TOLERANCE):
+        if lowest is not None and lowest < idle - max(IDLE_TOLERANCE * idle, IDLE_TOLERANCE_W):
             seen = f"the {lowest:.1f} W that the board drew for a second during the work"
         elif mean is not None and mean < idle * (1 - MEAN_TOLERANCE):
             seen = f"the mean of {mean:.1f} W during the work"

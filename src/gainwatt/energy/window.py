@@ -27,6 +27,7 @@ from gainwatt.energy.track import Track
 SHORT_WINDOW_S = 5.0
 LONG_TICKS = 100
 FEW_TICKS = 5
+FEW_SAMPLES = 10
 DIFFER = 0.05
 
 
@@ -73,13 +74,6 @@ class Reader:
         self._bits = [value for _, value in bits]
         self._zero_times = [t for t, w in zip(track.times, track.power, strict=False) if w <= 0]
 
-    def quick_j(self, start_s: float, end_s: float) -> float | None:
-        """Energy from the curves alone, without marks; for thousands of short phases. None where not covered."""
-        curve = self.power or self.counter
-        if curve is None or not self._covers(curve, start_s, end_s):
-            return None
-        return curve.between(start_s, end_s)
-
     def measure(
         self, start_s: float, end_s: float, edges: tuple[Edge, Edge] | None = None, short_ok: bool = True
     ) -> WindowEnergy:
@@ -107,14 +101,23 @@ class Reader:
         if self.power is None or not self._covers(self.power, start_s, end_s):
             return
         result.integral_j = self.power.between(start_s, end_s)
-        if overlapping(self.gaps, start_s, end_s):
+        if overlapping(self.gaps, start_s, end_s) or self._open(self.power, start_s, end_s):
             result.flags.append("gap")
+
+    def _open(self, curve: Curve, start_s: float, end_s: float) -> bool:
+        """Whether power had to be held beyond its samples for longer than samples are apart.
+
+        While a device answers a sample follows sooner or later. Behind the last sample of a lost one nothing does.
+        """
+        spacing_s = min(self.track.gap_s, 5 * self.track.spacing_s)
+        late_s = 0.0 if self.track.lost is not None else spacing_s
+        return curve.times[0] > start_s + spacing_s or curve.times[-1] < end_s - late_s
 
     def _count(self, result: WindowEnergy, start_s: float, end_s: float, edges: tuple[Edge, Edge] | None) -> bool:
         """Fill `counter_j`; return whether the counter was healthy in the window."""
         if not self.track.device.has_counter:
             return False
-        inside = self._counter_points(start_s, end_s)
+        inside, stood_s = self._counter_points(start_s, end_s), 0.0
         if edges is not None:
             first, last = edges
             if first.joules is None or last.joules is None:
@@ -122,6 +125,7 @@ class Reader:
             result.counter_j = last.joules - first.joules
             result.aligned = first.aligned and last.aligned
             inside = [(first.time_s, first.reading_j or 0.0), *inside, (last.time_s, last.reading_j or 0.0)]
+            stood_s = max(first.stood_s, last.stood_s)
         elif self.power is None:
             if self.counter is None or not self._covers(self.counter, start_s, end_s):
                 return False
@@ -131,17 +135,18 @@ class Reader:
         elif len(inside) > 1 and inside[-1][0] - inside[0][0] >= self._long_s:
             rim = self.power.between(start_s, inside[0][0]) + self.power.between(inside[-1][0], end_s)
             result.counter_j = inside[-1][1] - inside[0][1] + rim
-        return self._healthy(result, inside)
+        return self._healthy(result, inside, stood_s)
 
-    def _healthy(self, result: WindowEnergy, points: list[tuple[float, float]]) -> bool:
+    def _healthy(self, result: WindowEnergy, points: list[tuple[float, float]], stood_s: float) -> bool:
         if self.track.device.counter_tick_s is None:
             return result.counter_j is not None
         health = counter_health([t for t, _ in points], [j for _, j in points], self._slowest_tick_s)
         if health.reset:
             result.flags.append("counter_reset")
-        elif health.stuck:
+        stuck = health.stuck or stood_s >= FEW_TICKS * self._slowest_tick_s
+        if stuck and not health.reset:
             result.flags.append("counter_stuck")
-        return health.usable and result.counter_j is not None
+        return not (health.reset or stuck) and result.counter_j is not None
 
     def _counter_points(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
         if self.counter is None:
@@ -161,6 +166,9 @@ class Reader:
     def _mark(self, result: WindowEnergy, start_s: float, end_s: float, short_ok: bool) -> None:
         if not short_ok and result.seconds < SHORT_WINDOW_S:
             result.flags.append("short")
+        sparse = result.method == "integral" and result.seconds >= 1.0
+        if sparse and self.track.count(start_s, end_s) < FEW_SAMPLES:
+            result.flags.append("coarse")
         if result.seconds < FEW_TICKS * self.tick_s and self.track.device.counter_tick_s is not None:
             result.flags.append("under_five_ticks")
         difference = result.difference

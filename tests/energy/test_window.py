@@ -1,0 +1,71 @@
+"""Which of counter and integral counts, and the marks of windows that hold few of their readings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import CURVES, FakeGpus, constant, run, truth
+
+Fake = Callable[..., FakeGpus]
+
+
+@pytest.mark.parametrize("seconds", [0.003, 0.03, 0.09, 0.3])
+def test_windows_below_five_ticks_are_marked(fake_gpus: Fake, seconds: float) -> None:
+    gpus = fake_gpus(constant(300.0))
+    meter = run(gpus, seconds)
+    block = meter.summary()
+    assert {"short", "under_five_ticks"} <= set(block["devices"][0]["flags"])
+    assert block["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.05, abs=1.0)
+
+
+@pytest.mark.parametrize("seconds", [2.0, 2.37, 20.0])
+def test_counter_alone_when_power_is_not_offered(fake_gpus: Fake, seconds: float) -> None:
+    gpus = fake_gpus(constant(250.0), statements=[["unsupported power"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "counter"
+    assert "power_unsupported" in device["flags"]
+    assert device["edges_aligned"]
+    assert device["integral_j"] is None
+    assert "NOT_SUPPORTED" in device["null_reasons"]["integral_j"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+@pytest.mark.parametrize("seconds", [3.0, 20.0])
+def test_a_slow_counter_is_aligned_too(fake_gpus: Fake, seconds: float) -> None:
+    gpus = fake_gpus(CURVES["ramp"], statements=[["counter_tick 0.7"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert device["counter_tick_s"] == pytest.approx(0.7, abs=0.01)
+    assert device["method"] == "counter"
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+@pytest.mark.parametrize("tick_s", [0.6, 0.7, 1.0])
+@pytest.mark.parametrize("seconds", [3.3, 7.0, 20.0])
+def test_a_slow_counter_under_bursts(fake_gpus: Fake, tick_s: float, seconds: float) -> None:
+    gpus = fake_gpus(CURVES["fast bursts"], statements=[[f"counter_tick {tick_s}"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "counter"
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_few_samples_in_a_window_are_marked(fake_gpus: Fake) -> None:
+    for hz, marked in ((1.0, True), (10.0, False)):
+        gpus = fake_gpus(CURVES["bursts"], statements=[["unsupported counter", "unsupported record"]])
+        device = run(gpus, 6.3, gpus.meter(sample_hz=hz)).summary()["devices"][0]
+        assert ("coarse" in device["flags"]) == marked
+
+
+@pytest.mark.parametrize(("seconds", "method"), [(3.0, "integral"), (40.0, "integral"), (400.0, "counter")])
+def test_a_counter_too_slow_to_align_counts_over_long_windows_only(
+    fake_gpus: Fake, seconds: float, method: str
+) -> None:
+    gpus = fake_gpus(CURVES["ramp"], statements=[["counter_tick 2"]])
+    meter = run(gpus, seconds)
+    device = meter.summary()["devices"][0]
+    assert (device["method"], device["edges_aligned"]) == (method, False)
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
