@@ -60,7 +60,7 @@ def test_values(value: str | None, indices: list[int]) -> None:
         ("GPU-cccc", "no GPU has this UUID"),
         ("MIG-99", "no GPU carries"),
         ("1,7", 'ends at "7"'),
-        ("9", "lists 3 GPUs"),
+        ("9", "3 GPUs can be opened"),
     ],
 )
 def test_reasons_name_the_entry(value: str, part: str) -> None:
@@ -79,6 +79,13 @@ def test_unequal_gpus_make_an_index_ambiguous() -> None:
     assert not resolve({"CUDA_VISIBLE_DEVICES": "GPU-a"}, mixed).ambiguous_order
     assert not resolve({"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, mixed).ambiguous_order
     assert not resolve({"CUDA_VISIBLE_DEVICES": "0"}, GPUS).ambiguous_order
+
+
+def test_numbers_count_the_boards_that_can_be_opened() -> None:
+    # The driver lists two boards, and the job's cgroup lets it open the second: to CUDA that one is number 0.
+    second = [GpuEntry(1, "GPU-bbbbbbbb")]
+    assert resolve({"CUDA_VISIBLE_DEVICES": "0"}, second).indices == [1]
+    assert resolve({"CUDA_VISIBLE_DEVICES": "1"}, second).indices == []
 
 
 def test_no_gpu_at_all() -> None:

@@ -35,7 +35,7 @@ class Selection:
 
 
 def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
-    """GPUs of `gpus` that a CUDA program would see with the environment `environ`. Never raises."""
+    """GPUs of `gpus` (those that can be opened) that a CUDA program would see with `environ`. Never raises."""
     value = environ.get("CUDA_VISIBLE_DEVICES")
     if not gpus:
         return Selection(reason="the driver lists no GPU")
@@ -60,9 +60,9 @@ def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
 
 def _find(entry: str, gpus: Sequence[GpuEntry]) -> tuple[GpuEntry | None, str]:
     if _is_number(entry):
+        # CUDA counts what it may open: behind a board that a cgroup hides it counts one less than NVML.
         number = int(entry)
-        match = [gpu for gpu in gpus if gpu.index == number]
-        return (match[0], "") if match else (None, f"the driver lists {len(gpus)} GPUs, counted from 0")
+        return (gpus[number], "") if number < len(gpus) else (None, f"{len(gpus)} GPUs can be opened, counted from 0")
     if entry.startswith("MIG-GPU-"):
         parent = entry.removeprefix("MIG-").split("/")[0]
         return _by_prefix(parent, gpus)
