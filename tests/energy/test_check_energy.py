@@ -194,3 +194,10 @@ def test_headline_of_a_lost_board(fake_gpus: Fake) -> None:
     statements = ["fail_at all 6 0 15"]
     summary, _ = checked(fake_gpus(constant(200.0), statements=[statements]))
     assert headline(summary).startswith("energy is incomplete: gpu:0")
+
+
+def test_a_mark_of_the_whole_time_is_said_once(fake_gpus: Fake) -> None:
+    summary, rows = checked(fake_gpus(constant(200.0), statements=[["counter_stick 0"]]))
+    assert any("counter_stuck" in row["flags"] for row in rows)
+    texts = [item.what for item in findings(summary, [], rows, {})]
+    assert sum("stood still" in text for text in texts) == 1

@@ -83,7 +83,7 @@ class EnergyMeter:
         self.states_before: list[DeviceState] = []
         self.states_after: list[DeviceState] = []
         self.processes: dict[str, list[dict[str, Any]]] = {}
-        self.own_context = cuda_in_use()
+        self.own_context = False
         self.problems: list[str] = []
         self.settled = True
         self.journal: Journal | None = None
@@ -243,6 +243,7 @@ class EnergyMeter:
 
     def _open(self) -> None:
         environ = os.environ if self._environ is None else self._environ
+        self.own_context = cuda_in_use()
         self.sources = open_sources(environ, self._rapl, self._rapl_root)
         runtime, hz = self.runtime, self.sample_hz
         self.tracks = [Track(device, runtime.now, runtime.wall, hz) for device in self.sources.devices]

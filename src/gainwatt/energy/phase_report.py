@@ -149,12 +149,8 @@ def _total(report: Report, log: PathLog) -> dict[str, Any]:
         "flags": sorted(flags),
     }
     if total["gross_j"] is None:
-        missing = sum(energy is None for energy in gross)
-        total["reason"] = (
-            f"{missing} of {count} occurrences have no energy; see their own reasons"
-            if report.readers
-            else report.no_meter()
-        )
+        some = f"{gross.count(None)} of {count} occurrences have no energy; see their own reasons"
+        total["reason"] = some if report.readers else report.no_meter()
     elif total["net_j"] is None:
         total["net_reason"] = _no_net(nets)
     return total

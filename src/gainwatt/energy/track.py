@@ -76,8 +76,9 @@ class Track:
     def _try_record(self, feed: Feed) -> None:
         """Take the record where its newest sample is of now; it also tells the power of the seconds before."""
         first: list[tuple[float, float]] = []
+        asked_s = self._now()
         self._guard(lambda: feed.drain(lambda time_s, watts: first.append((time_s, watts))))
-        why = self._doubt(feed, first)
+        why = self._doubt(feed, asked_s, first)
         if why is not None:
             self.device.missing["record"] = f"the driver's record of power cannot be used: {why}"
             return
@@ -85,11 +86,11 @@ class Track:
             self._put(time_s, watts)
         self.feed, self.steps, self.spacing_s = feed, feed.steps, feed.spacing_s
 
-    def _doubt(self, feed: Feed, samples: list[tuple[float, float]]) -> str | None:
+    def _doubt(self, feed: Feed, asked_s: float, samples: list[tuple[float, float]]) -> str | None:
         """Why a record is not what this program takes it for: its clock or its unit; None where it is."""
         if self.errors:
             return self.errors[-1].text
-        if self._now() - feed.newest_s > max(FRESH_S, 5 * feed.spacing_s):
+        if asked_s - feed.newest_s > max(FRESH_S, 5 * feed.spacing_s):
             return "its newest sample is not of now"
         if feed.ahead > 1:
             return f"{feed.ahead} of its samples are of the future: its clock is not that of this machine"

@@ -58,7 +58,9 @@ def findings(
             fix = "; ".join(hints) if boundary == GPU_BOARD else ""
             found.append(Finding(f"{_PLAIN[boundary]} is not measured: {reason}", fix))
     seen = {(entry["flag"], entry["device"]) for entry in summary["flags"]}
-    seen |= {(flag, f"{row['device']} ({row['window']})") for row in windows for flag in row["flags"]}
+    # What holds for the whole time need not be said of each window again.
+    inside = [(flag, row["device"], row["window"]) for row in windows for flag in row["flags"]]
+    seen |= {(flag, f"{device} ({window})") for flag, device, window in inside if (flag, device) not in seen}
     for flag, device in sorted(seen, key=str):
         if flag in _WORTH_SAYING:
             found.append(Finding(f"{device or 'all devices'}: {FLAG_TEXTS[flag]}", _FIXES[flag]))
