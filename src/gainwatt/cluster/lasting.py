@@ -23,7 +23,7 @@ from gainwatt.cluster import slurm
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 _QUERY = "query_job_status"
-LONGEST_POLL_S = 60
+LONGEST_POLL_S = float(os.environ.get("GAINWATT_SLURM_POLL_S", "60"))
 """The plugin's pause between two questions grows to 180 s; a chain of stages would wait that long after each."""
 OUTAGE_LIMIT_S = float(os.environ.get("GAINWATT_SLURM_OUTAGE_S", "3600"))
 """A run ends with the reason when Slurm has not answered for so long."""
@@ -183,7 +183,7 @@ def _judge_silence(executor: Any, watch: Watch, active_jobs: list[Any]) -> None:
     if was_silent is None:
         executor.logger.warning(
             f"Slurm does not answer. Its {len(active_jobs)} jobs of this run go on without it; "
-            f"the run asks again at least every {LONGEST_POLL_S} s, for {OUTAGE_LIMIT_S:.0f} s at most."
+            f"the run asks again at least every {LONGEST_POLL_S:.0f} s, for {OUTAGE_LIMIT_S:.0f} s at most."
         )
     if seconds > OUTAGE_LIMIT_S:
         from snakemake_interface_common.exceptions import WorkflowError
