@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from matplotlib import pyplot
 
-from factories import study_content, write_all_records, write_evaluation, write_training
-from gainwatt.figures import accuracy, energy, paired, power, style, training, weights
+from factories import ROOT, study_content, write_all_records, write_evaluation, write_training
+from gainwatt.figures import accuracy, codes, energy, outliers, paired, power, style, training, weights
 from gainwatt.figures.describe import TEXTS, describe, reason, sources
+from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.record import file_sha256
 from gainwatt.study import Cell, Layout, Study
 from gainwatt.tables.results import Results
@@ -19,6 +22,9 @@ FIGURES = {
     "paired_changes": paired.paired_changes,
     "training": training.training,
     "layer_errors": weights.layer_errors,
+    "outlier_maps": outliers.outlier_maps,
+    "code_flips": codes.code_flips,
+    "scheme_bytes": codes.scheme_bytes,
     "energy_latency": energy.energy_latency,
     "power_trace": power.power_trace,
 }
@@ -30,6 +36,20 @@ def results(tmp_path_factory):
     study = Study.model_validate(study_content(folder, train={"seeds": [0, 1]}))
     write_all_records(study)
     return Results.load(study, Layout.of(study))
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    pyplot.close("all")
+
+
+def drawn():
+    """What scripts/make_figures.py draws."""
+    spec = importlib.util.spec_from_file_location("make_figures", ROOT / "scripts" / "make_figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FIGURES
 
 
 @pytest.fixture
@@ -206,20 +226,28 @@ def test_power_stands_beside_the_limit(tmp_path, limit):
     assert (axes.get_ylim()[1] > limit) == (limit == 100.0)
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
+@pytest.mark.parametrize("name", sorted(FIGURES))
 def test_every_figure_has_words_and_sources(results, name):
     texts = describe(results, name, FIGURES[name](results))
     assert set(texts) == {"title", "caption", "alt"}
     assert all(len(texts[key]) > 10 for key in texts)
-    stage = "train_grpo" if name == "training" else "any metered job" if name == "power_trace" else "evaluate_gsm8k"
+    kinds = {"training": "train_grpo", "power_trace": "any metered job", "scheme_bytes": "quantize"}
+    stage = kinds.get(name, "diagnose_weights" if name in WEIGHT_TEXTS else "evaluate_gsm8k")
     found = sources(results, name, stage)
-    assert len(found) == {"training": 2, "power_trace": 1}.get(name, 6)
+    counts = {"training": 2, "power_trace": 1, "scheme_bytes": 3} | dict.fromkeys(
+        WEIGHT_TEXTS.keys() - {"scheme_bytes"}, 3
+    )
+    assert len(found) == counts.get(name, 6)
     for entry in found:
         assert entry["sha256"] == file_sha256(results.folder.parent / entry["path"])
 
 
+def test_every_figure_that_the_script_draws_has_words_of_its_own():
+    assert set(TEXTS) == set(FIGURES) == set(drawn())
+
+
 def test_a_figure_without_words_of_its_own_takes_those_of_its_axes(results):
-    texts = describe(results, "layer_errors", weights.layer_errors(results))
+    texts = describe(results, "another", weights.layer_errors(results))
     assert "error" in texts["title"]
     assert texts["alt"]
 

@@ -6,10 +6,11 @@ import pytest
 from matplotlib import pyplot
 
 from factories import study_content, write_all_records, write_diagnosis, write_study
-from gainwatt.figures.codes import code_flips, scheme_bytes
+from gainwatt.figures.codes import IN_USE, LOADED, ON_DISK, code_flips, scheme_bytes, shown_bytes
+from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.outliers import outlier_maps
 from gainwatt.figures.weights import PROXY, layer_errors
-from gainwatt.study import Layout, load_study
+from gainwatt.study import Cell, Layout, load_study
 from gainwatt.tables.results import Results
 
 
@@ -64,3 +65,24 @@ def test_nothing_is_drawn_without_records(results):
     results.quantizations.clear()
     for figure_of in (layer_errors, outlier_maps, code_flips, scheme_bytes):
         assert figure_of(results) is None
+
+
+def test_words_tell_what_is_drawn(results):
+    said = {name: of(results) for name, of in WEIGHT_TEXTS.items()}
+    assert "Largest error of the base: 1.2 % by symmetric 4-bit proxy" in said["layer_errors"]["alt"]
+    assert "Rings: grpo-s0" in said["layer_errors"]["caption"]
+    assert "at most 14, in down_proj of layer 2" in said["outlier_maps"]["alt"]
+    assert "diagnose.outputs" in said["outlier_maps"]["caption"]
+    assert "bnb-nf4, grpo-s0: 4 %" in said["code_flips"]["alt"]
+    assert "third bar" not in said["scheme_bytes"]["caption"]
+
+
+def test_what_a_forward_pass_decompresses_is_a_bar_of_its_own(results):
+    record = results.quantizations[Cell("base", "bnb-nf4")]
+    record["metrics"] |= {"loaded_bytes": 2 * 2**20, "used_bytes": 7 * 2**20, "allocated_after_load_mib": None}
+    (axes,) = scheme_bytes(results).axes
+    assert [bars.get_label() for bars in axes.containers] == [ON_DISK, LOADED, IN_USE]
+    assert axes.containers[2][0].get_width() == 7
+    assert "decompressed at the first forward pass" in WEIGHT_TEXTS["scheme_bytes"](results)["caption"]
+    record["metrics"]["used_bytes"] = 2 * 2**20
+    assert IN_USE not in shown_bytes(results)

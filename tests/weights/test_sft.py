@@ -107,3 +107,12 @@ def test_the_script(tmp_path: Path, tiny_folder: Path) -> None:
     refused = run_script("train_sft_control", *options, tiny_folder / "manifest.json")
     assert refused.returncode == 2
     assert "is not the unquantized checkpoint of grpo-s0" in refused.stderr
+
+    save_file(tensors, trained / "model.safetensors")
+    manifest(trained, "grpo-s0", parent_sha256=base.sha256)
+    nothing = run_script("train_sft_control", *options, trained / "manifest.json")
+    assert nothing.returncode == 0, nothing.stderr
+    record = read_record(tmp_path / "r.json", stage="train_sft_control")
+    assert (record["status"], "does not differ from its base" in record["reason"]) == ("unavailable", True)
+    with pytest.raises(UnavailableError, match="does not differ"):
+        read_manifest(made)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.figures import power
+from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.paired import ROWS
 from gainwatt.figures.style import MANY
 from gainwatt.record import Record, file_sha256
@@ -99,6 +100,7 @@ TEXTS: dict[str, Callable[[Results], Text]] = {
     "training": _training,
     "energy_latency": _energy,
     "power_trace": _power,
+    **WEIGHT_TEXTS,
 }
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from gainwatt.figures import style
+from gainwatt.record import Record
 from gainwatt.study import BASE
 from gainwatt.tables.results import Results, read_sidecar
 from gainwatt.tables.weights import layer_table, place_of
 
+WEIGHTS, INPUTS = "largest |w| / median |w|", "largest |x| / median channel maximum"
 _WIDE = 5
 Map = dict[tuple[str, int], float]
 """(kind of module, layer) -> value."""
@@ -20,23 +22,21 @@ def outlier_maps(results: Results) -> Any | None:
 
     The base and, where its diagnosis is there, the first trained variant, on one colour scale. None without diagnoses.
     """
-    found = {v: r for v, r in results.diagnoses.items() if r["status"] == "ok" and "layers" in r["outputs"]}
-    shown = [BASE, *[v for v in found if v != BASE][:1]] if BASE in found else []
-    if not shown:
-        return None
-    weights, activations = [_weight_map(found[v]) for v in shown], [_activation_map(found[v]) for v in shown]
+    found = _diagnoses(results)
+    variants = list(found)
+    weights, activations = ([of(record) for record in found.values()] for of in (_weight_map, _activation_map))
     if not any(weights):
         return None
     kinds = sorted({module for table in weights for module, _ in table})
     layers = 1 + max(layer for table in weights for _, layer in table)
-    both = [("largest |w| / median |w|", weights), ("largest |x| / median channel maximum", activations)]
+    both = [(WEIGHTS, weights), (INPUTS, activations)]
     columns = 2 if any(activations) else 1
-    figure, _ = style.new(5.5 * columns, 0.8 + len(shown) * (0.9 + 0.24 * len(kinds)))
+    figure, _ = style.new(5.5 * columns, 0.8 + len(variants) * (0.9 + 0.24 * len(kinds)))
     figure.clear()
-    grid = figure.subplots(len(shown), columns, squeeze=False)
+    grid = figure.subplots(len(variants), columns, squeeze=False)
     for column, (what, tables) in enumerate(both[:columns]):
         limits = _limits(tables)
-        for axes, variant, table in zip(grid[:, column], shown, tables, strict=True):
+        for axes, variant, table in zip(grid[:, column], variants, tables, strict=True):
             image = _draw(axes, table, kinds, layers, limits)
             axes.set_title(f"{variant}: {what}", fontsize=10)
         if limits is not None:
@@ -44,6 +44,23 @@ def outlier_maps(results: Results) -> Any | None:
     for axes in grid[-1]:
         axes.set_xlabel("layer")
     return figure
+
+
+def shown(results: Results) -> list[tuple[str, str, Map]]:
+    """Variant, what is drawn, and its map, for each map that is not empty."""
+    maps = [
+        (variant, what, of(record))
+        for variant, record in _diagnoses(results).items()
+        for what, of in ((WEIGHTS, _weight_map), (INPUTS, _activation_map))
+    ]
+    return [entry for entry in maps if entry[2]]
+
+
+def _diagnoses(results: Results) -> dict[str, Record]:
+    """Of the base and of the first other variant; empty without the base's."""
+    found = {v: r for v, r in results.diagnoses.items() if r["status"] == "ok" and "layers" in r["outputs"]}
+    names = [BASE, *[v for v in found if v != BASE][:1]] if BASE in found else []
+    return {name: found[name] for name in names}
 
 
 def _draw(axes: Any, table: Map, kinds: list[str], layers: int, limits: tuple[float, float] | None) -> Any:

@@ -21,14 +21,10 @@ def layer_errors(results: Results) -> Any | None:
 
     None without a diagnosis of the base.
     """
-    found = {v: r for v, r in results.diagnoses.items() if r["status"] == "ok" and "layers" in r["outputs"]}
-    if BASE not in found:
-        return None
-    base = _points(found[BASE])
+    base, other = shown(results)
     if not base:
         return None
     trained = matched_variant(results.study)
-    other = _points(found[trained]) if trained in found else {}
     rows = -(-len(base) // _COLUMNS)
     figure, _ = style.new(11, 0.9 + 2.1 * rows)
     figure.clear()
@@ -46,6 +42,15 @@ def layer_errors(results: Results) -> Any | None:
         axes.axis("off")
     _labels(figure, grid, schemes, trained if other else None, len(base))
     return figure
+
+
+def shown(results: Results) -> tuple[Points, Points]:
+    """What is drawn of the base, and of the trained variant; empty without a diagnosis."""
+    found = {v: r for v, r in results.diagnoses.items() if r["status"] == "ok" and "layers" in r["outputs"]}
+    trained = matched_variant(results.study)
+    if BASE not in found:
+        return {}, {}
+    return _points(found[BASE]), _points(found[trained]) if trained in found else {}
 
 
 def _labels(figure: Any, grid: Any, schemes: list[str], trained: str | None, panels: int) -> None:
