@@ -95,7 +95,8 @@ def _stored_error(results: Results, cell: Cell, record: Record) -> tuple[float |
 def weight_changes(results: Results) -> list[Row]:
     """What a change of the weights does to codes: GRPO, the supervised control of the same norm, random noise of it.
 
-    One row per change and quantizer. `flips_over_random` compares with noise of the same norm, tensor by tensor. For
+    One row per change and quantizer. `flips_over_random` compares with noise of the same norm, tensor by tensor, in
+    the stored type. For
     a `stored` scheme the codes are those of the quantized checkpoints of base and trained model; where the scheme
     looks at text, part of the flips comes from its own search.
     """
@@ -224,7 +225,8 @@ def changes_section(results: Results, rows: list[Row]) -> str:
 
 
 READING = (
-    "Reading: near 1 in *times random*, the training flips as many codes as noise of the same size, so the number of "
+    "Reading: near 1 in *times random*, the training flips as many codes as noise of the same size that is stored in "
+    "the same type, so the number of "
     "flips tells the size of the step and nothing about what was learned; a GRPO row far from its SFT row says that "
     "the kind of training matters. A near-equal weight error of base and trained model is expected wherever "
     "*rms Δw / step* is small, and is no evidence that a gain survives."
