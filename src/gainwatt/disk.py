@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,25 @@ _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 # torch's writer tells neither file nor reason, only that less was written than it asked for.
 _TORCH_ERROR = re.compile(r"inline_container\.cc|PytorchStreamWriter failed")
 _WRITE_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+LEAST_FREE_BYTES = 32 * 2**20
+"""A record with the files beside it needs a few MiB; a checkpoint that does not fit is named when it is written."""
+
+
+def check_room(*folders: Path) -> None:
+    """Raise InputError, in one line, where a folder cannot be made or written, or its disk is full."""
+    for folder in dict.fromkeys(folders):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise unwritable(folder, f"{error.strerror} (on {platform.node()})") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise unwritable(folder, f"{os.strerror(errno.EACCES)} (on {platform.node()})")
+        if free < LEAST_FREE_BYTES:
+            room = f"{free / 2**20:.1f} MiB are left on {platform.node()}"
+            raise unwritable(folder, f"{os.strerror(errno.ENOSPC)} ({room})")
 
 
 def write_failure(error: BaseException) -> str | None:

@@ -21,12 +21,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from gainwatt import environment
+from gainwatt.disk import check_room
 from gainwatt.energy import EnergyMeter
 from gainwatt.errors import UnavailableError
 from gainwatt.lock import RecordLock
 from gainwatt.oom import is_out_of_memory
 from gainwatt.record import file_sha256, write_record
-from gainwatt.study import Study
+from gainwatt.study import Layout, Study
 
 
 class Job:
@@ -57,6 +58,7 @@ class Job:
         print(f"command: {shlex.join([sys.executable, *sys.argv])}", file=sys.stderr, flush=True)
         self._lock.acquire()
         try:
+            check_room(self.record_path.parent, Layout.of(self.study).scratch)
             self._meter.start()
         except BaseException:
             self._lock.release()
