@@ -168,12 +168,14 @@ def test_a_failing_synchronize_is_reported_and_harmless(fake_gpus: Fake) -> None
     assert "illegal memory access" in meter.summary()["null_reasons"]["meter"]
 
 
-@pytest.mark.parametrize(("seconds", "stick"), [(20.0, 3.0), (60.0, 58.0), (12.0, 11.0)])
+@pytest.mark.parametrize(
+    ("seconds", "stick", "tick"), [(20.0, 3.0, 0.1), (60.0, 57.0, 0.1), (12.0, 11.0, 0.1), (130.0, 90.0, 1.0)]
+)
 def test_a_counter_that_stands_when_the_window_closes_is_not_counted(
-    fake_gpus: Fake, seconds: float, stick: float
+    fake_gpus: Fake, seconds: float, stick: float, tick: float
 ) -> None:
     # The sampler reads the counter every 25 s, so that only the wait for the closing tick sees it.
-    gpus = fake_gpus(CURVES["bursts"], statements=[[f"counter_stick {stick}"]])
+    gpus = fake_gpus(CURVES["bursts"], statements=[[f"counter_stick {stick}", f"counter_tick {tick}"]])
     meter = run(gpus, seconds)
     device = meter.summary()["devices"][0]
     assert device["method"] == "integral"

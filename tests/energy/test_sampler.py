@@ -86,3 +86,24 @@ def test_null_device_carries_its_reason() -> None:
     assert track.read_counter()[1] != track.read_counter()[1]
     assert track.lost is not None
     assert track.lost.text == "no driver"
+
+
+def test_a_device_that_raises_what_it_should_not_does_not_end_the_sampling(
+    fake_gpus: Callable[..., FakeGpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = fake_gpus(constant(200.0), constant(100.0))
+    meter = gpus.meter()
+    meter.start()
+
+    def broken() -> None:
+        raise RuntimeError("no thermometer")
+
+    monkeypatch.setattr(meter.tracks[0].device, "slow", broken)
+    gpus.runtime.sleep(6.0)
+    meter.stop()
+    first, second = meter.summary()["devices"]
+    assert first["gross_j"] == pytest.approx(1200.0, rel=0.01)
+    assert second["gross_j"] == pytest.approx(600.0, rel=0.01)
+    assert "no thermometer" in first["errors"]["first"][0]["text"]
+    assert "read_errors" in first["flags"]
+    assert second["flags"] == []

@@ -120,7 +120,9 @@ class Track:
         if counter and self.device.has_counter and self.lost is None:
             self.read_counter()
         if slow and self.lost is None:
-            self.slow_points.append((self._now(), self.device.slow()))
+            time_s, reading = self._now(), self._guard(self.device.slow)
+            if reading is not None:
+                self.slow_points.append((time_s, reading))
 
     def sample_power(self) -> None:
         """Take the new samples of the record, or one poll. Never raises."""

@@ -8,6 +8,7 @@ reading.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ class Reader:
         # A counter that was not seen to tick may be stuck or slow: it is judged and trusted only over windows that are
         # long against what was waited for.
         self._slowest_tick_s = tick_s or TICK_PATIENCE_S
+        # One that was seen to tick is stuck where a tick is waited for in vain.
+        self._still_s = tick_s or math.inf
         self._long_s = LONG_TICKS * self._slowest_tick_s
         self._hold_s = max(3 / track.hz, 0.5)
         self.gaps = gaps(self.power.times, track.gap_s) if self.power else []
@@ -143,7 +146,7 @@ class Reader:
         health = counter_health([t for t, _ in points], [j for _, j in points], self._slowest_tick_s)
         if health.reset:
             result.flags.append("counter_reset")
-        stuck = health.stuck or stood_s >= FEW_TICKS * self._slowest_tick_s
+        stuck = health.stuck or stood_s > self._still_s
         if stuck and not health.reset:
             result.flags.append("counter_stuck")
         return not (health.reset or stuck) and result.counter_j is not None
