@@ -127,7 +127,8 @@ def during_rounds(steps: list[tuple[float, float]], rounds: list[float]) -> dict
     A round touches the steps that run within `ROUND_S` behind its begin. `lost_share` is their time beyond the median
     of the others, over all time: the slow-down without the noise of the machine, which is far larger.
     """
-    struck, others = [], []
+    struck: list[float] = []
+    others: list[float] = []
     for begin, duration in steps:
         place = bisect_right(rounds, begin + duration)
         touched = place > 0 and rounds[place - 1] + ROUND_S > begin
