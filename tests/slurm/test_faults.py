@@ -38,7 +38,8 @@ def test_a_job_that_exceeds_its_memory_is_retried_with_more(place):
 
 
 def test_a_training_over_its_time_limit_goes_on_from_its_last_checkpoint(place):
-    here = place(base=True, train={"max_steps": 40, "save_steps": 2}, resources={"train": {"runtime_min": 1}})
+    train = {"max_steps": 40, "save_steps": 2, "zero_variance_patience_steps": 1000}
+    here = place(base=True, train=train, resources={"train": {"runtime_min": 1}})
     run = here.start(TRAINED)
     _, process = running(here, run, "train_grpo")
     work = here.folder / "results/tiny/work/train_grpo/grpo-s0"
