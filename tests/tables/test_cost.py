@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from factories import correct_items, no_energy, write_evaluation
-from gainwatt.record import read_record
+from gainwatt.record import read_record, write_record
 from gainwatt.study import Cell
 from gainwatt.study.operations import Cost
 from gainwatt.tables import cost
@@ -78,9 +78,8 @@ def test_marks_of_the_phase_and_joules_of_killed_processes_are_shown(study, layo
 
 
 def test_no_correct_answer_is_null_not_a_division(study, layout):
-    path = write_evaluation(study, CELL)
-    metrics = read_record(path)["metrics"] | {"correct": 0}
-    row = one(study, layout, metrics=metrics)
+    row = one(study, layout, n=1)  # its only item is wrong
+    assert row["correct"] == 0
     assert row["s_per_correct"] is row["gross_j_per_correct"] is None
     assert row["null_reason"] == "no correct answer"
 
@@ -157,3 +156,19 @@ def test_a_cell_with_one_right_answer_in_a_few_has_an_open_interval(study, layou
     row = one(study, layout, n=4)
     assert row["tokens_per_correct_high"] is row["gross_j_per_correct_high"] is None
     assert row["interval_null_reason"]
+
+
+def test_method_and_the_reason_of_a_net_energy_that_is_null(study, layout):
+    path = write_evaluation(study, CELL)
+    record = read_record(path)
+    (total,) = [total for total in record["energy"]["phase_totals"] if total["path"] == "generate"]
+    total |= {"method": "counter", "net_j": None, "net_reason": "less than the idle power explains"}
+    record["energy"] |= {"net_j": None, "null_reasons": {"net_j": "the board was not at rest"}}
+    write_record(path, record)
+    results = Results.load(study, layout)
+    (row,) = cost.per_correct_answer(results)
+    assert row["method"] == "counter"
+    assert row["gross_j_per_correct"] is not None
+    assert row["null_reason"] == "net energy: less than the idle power explains"
+    (job,) = cost.energy_by_job(results)
+    assert job["null_reason"] == "net energy: the board was not at rest"

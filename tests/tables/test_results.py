@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from pyarrow import parquet
 
 from factories import write_evaluation, write_table
 from gainwatt.errors import RecordError
 from gainwatt.record import read_record, write_record
+from gainwatt.stats.counts import resampled_sums
+from gainwatt.stats.intervals import Interval
 from gainwatt.study import Cell
+from gainwatt.tables import accuracy, resamples
 from gainwatt.tables.results import Results, read_sidecar
 
 CELL = Cell("base", "fp32")
@@ -110,3 +114,40 @@ def test_an_older_record_is_refused(study, layout):
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 0}))
     with pytest.raises(RecordError, match="has schema version 0"):
         Results.load(study, layout)
+
+
+def edited(study, layout, **metrics):
+    path = write_evaluation(study, CELL)
+    record = read_record(path)
+    path.write_text(json.dumps(record | {"metrics": record["metrics"] | metrics}))
+    return Results.load(study, layout)
+
+
+def test_an_accuracy_that_its_own_counts_contradict_is_refused(study, layout):
+    with pytest.raises(RecordError, match=r"base\.fp32\.json contradicts itself: accuracy 0\.9, and \d+ of 40 correct"):
+        edited(study, layout, accuracy=0.9)
+
+
+def test_counts_that_the_items_contradict_are_refused(study, layout):
+    found = edited(study, layout, accuracy=0.9, correct=36)
+    with pytest.raises(RecordError, match=r"base\.fp32\.json says 36 of 40 correct, and its items say \d+ of 40"):
+        _ = found.items
+
+
+def test_a_table_that_several_show_is_worked_out_once(results, monkeypatch):
+    calls = []
+    monkeypatch.setattr(accuracy, "wilson", lambda *args: calls.append(args) or Interval(0.0, 1.0))
+    first = accuracy.accuracy_matrix(results)
+    first.append({})
+    assert len(accuracy.accuracy_matrix(results)) == len(first) - 1 == len(calls)
+
+
+def test_resamples_are_those_of_each_cell_alone(results, monkeypatch):
+    monkeypatch.setattr(resamples, "_CELLS", 4)
+    monkeypatch.setattr(resamples, "_KEPT", 1)
+    settings = results.study.statistics
+    for cell in [*results.items, *results.items]:
+        items = results.items[cell]
+        pair = np.array([items["tokens"], items["correct"]], dtype=float).T
+        alone = resampled_sums(pair, draws=settings.bootstrap_draws, seed=settings.seed)
+        assert (results.resamples.of(cell) == alone.T).all()

@@ -84,6 +84,20 @@ def test_another_quantized_checkpoint_is_refused(controlled):
         weights(load(controlled))
 
 
+def test_another_evaluated_checkpoint_is_refused(controlled):
+    found = load(controlled)
+    found.diagnoses["base"]["inputs"]["checkpoint"]["sha256"] = "0" * 64
+    with pytest.raises(RecordError, match="diagnose the checkpoint that was evaluated"):
+        weights(found)
+
+
+def test_lists_of_a_diagnosis_are_no_columns(controlled):
+    rows = weights(load(controlled))
+    assert [row["variant"] for row in rows][:2] == ["base", "grpo-s0"]
+    assert rows[0]["kurtosis_weighted"] == 3.5
+    assert "top_relative_mse" not in rows[0]
+
+
 def test_the_search_errors_of_a_quantization(controlled):
     found = load(controlled)
     row = quantization(found)[0]

@@ -108,6 +108,16 @@ def gate(passed):
     return changes(EVAL, metrics={"arms": [found]})
 
 
+def older(**settings):
+    """A record that an earlier version made, which hashed other settings; these are known to it, a new one is not."""
+
+    def damage(study):
+        changes(EVAL, inputs={"settings": {"sha256": "0" * 64}}, settings=settings)(study)
+        edit(study, *EVAL, lambda record: record["settings"]["evaluate"].pop("repetition_penalty"))
+
+    return damage
+
+
 def lose(kind):
     return lambda study: Layout.of(study).sidecar(*EVAL, kind).unlink()
 
@@ -155,7 +165,7 @@ BREAKS = [
     ),
     ("not_measured", "info", EVAL, lambda study: edit(study, *EVAL, lambda r: r.update(status="oom", reason="80 GiB"))),
     ("duplicate_item", "error", EVAL, items(index=lambda row: row["index"] // 2)),
-    ("settings_hash", "error", EVAL, changes(EVAL, inputs={"settings": {"sha256": "0" * 64}})),
+    ("settings_hash", "error", EVAL, older(**{"model.dtype": "bf16"})),
     ("settings_hash", "error", EVAL, changes(EVAL, settings={"model.dtype": "bf16"})),
     ("checkpoint_chain", "error", EVAL, changes(EVAL, inputs={"checkpoint": {"sha256": "0" * 64}})),
     (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from gainwatt.comparison.sides import Side
 from gainwatt.validation.collected import sha_of
 from gainwatt.validation.environments import facts
-from gainwatt.validation.provenance import leaves
 
 Row = dict[str, Any]
 ABSENT = "(none)"
@@ -103,3 +103,12 @@ def missing(a: Side, b: Side) -> list[Row]:
         if states != ["ok", "ok"]:
             rows.append({"stage": stage, "cell": cell, "a": states[0], "b": states[1]})
     return rows
+
+
+def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of everything in `tree` that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gainwatt.errors import InputError
 from gainwatt.stats.counts import resampled_sums
@@ -29,6 +29,9 @@ class Ratio:
     reason: str | None = None
 
 
+_NO_DENOMINATOR = Ratio(None, None, None, "the denominator is zero for every item")
+
+
 def bootstrap_ratio(
     numerator: ArrayLike,
     denominator: ArrayLike,
@@ -43,17 +46,29 @@ def bootstrap_ratio(
     Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13 (percentiles) and section 10.3 (a ratio).
     Raises InputError for arrays of different length, empty ones, a negative denominator, or values that are not finite.
     """
-    import numpy as np
-
-    two_sided_z(confidence)  # refuses a confidence outside (0, 1)
     pair = _checked(numerator, denominator)
     above, below = (float(total) for total in pair.sum(axis=0))
     if below == 0:
-        return Ratio(None, None, None, "the denominator is zero for every item")
+        return _NO_DENOMINATOR
     sums = resampled_sums(pair, draws=draws, seed=seed)
-    usable = sums[:, 1] > 0
-    drawn = np.full(draws, np.inf)
-    drawn[usable] = sums[usable, 0] / sums[usable, 1]
+    return resampled_ratio(above, below, sums[:, 0], sums[:, 1], confidence=confidence)
+
+
+def resampled_ratio(
+    above: float, below: float, drawn_above: NDArray[Any], drawn_below: NDArray[Any], *, confidence: float
+) -> Ratio:
+    """The ratio above / below with the interval from the same two sums in each resample, both of shape (draws,)."""
+    import numpy as np
+
+    two_sided_z(confidence)  # refuses a confidence outside (0, 1)
+    if below == 0:
+        return _NO_DENOMINATOR
+    usable = drawn_below > 0
+    if usable.all():
+        drawn = drawn_above / drawn_below
+    else:
+        drawn = np.full(len(drawn_above), np.inf)
+        drawn[usable] = drawn_above[usable] / drawn_below[usable]
     # Infinite draws are ordered like any other; a percentile between two of them must not become inf - inf.
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], method="higher")
     reason = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gainwatt.record import Record
 from gainwatt.stats.intervals import wilson
@@ -11,7 +11,11 @@ from gainwatt.stats.paired import paired_difference
 from gainwatt.stats.power import ItemsNeeded, items_needed
 from gainwatt.stats.survival import Survival, gain_survival
 from gainwatt.study import BASE, Cell, evaluation_cells, schemes, trained_variants, variants
-from gainwatt.tables.results import Results
+from gainwatt.tables.results import Results, made_once
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Row = dict[str, Any]
 
@@ -26,6 +30,7 @@ _COPIED_LAST = (
 )  # fmt: skip
 
 
+@made_once
 def accuracy_matrix(results: Results) -> list[Row]:
     """One row per cell; the published column order first, then interval, other scorers, parser branches, status."""
     rows = []
@@ -71,14 +76,17 @@ def _generation(record: Record | None) -> Row:
     }
 
 
+@made_once
 def paired_effects(results: Results) -> list[Row]:
     """What each quantized scheme changes for each variant, on the same items; p-values corrected by Holm."""
-    rows: list[Row] = []
-    reference = results.study.quantize.reference
-    for variant in variants(results.study):
-        for scheme in results.study.quantize.schemes:
-            rows += _difference(results, Cell(variant, reference), Cell(variant, scheme))
-    return _with_holm(rows)
+    return _with_holm([difference(results, before, after) for before, after in quantized_pairs(results)])
+
+
+def quantized_pairs(results: Results) -> list[tuple[Cell, Cell]]:
+    """The reference and the quantized cell of each variant and scheme, where both were measured."""
+    reference, study = results.study.quantize.reference, results.study
+    pairs = [(Cell(v, reference), Cell(v, scheme)) for v in variants(study) for scheme in study.quantize.schemes]
+    return [pair for pair in pairs if all(cell in results.items for cell in pair)]
 
 
 def gains(results: Results) -> list[Row]:
@@ -86,35 +94,34 @@ def gains(results: Results) -> list[Row]:
     rows: list[Row] = []
     for scheme in schemes(results.study):
         for variant in trained_variants(results.study):
-            rows += _difference(results, Cell(BASE, scheme), Cell(variant, scheme))
+            pair = (Cell(BASE, scheme), Cell(variant, scheme))
+            if all(cell in results.items for cell in pair):
+                rows.append(difference(results, *pair))
     return _with_holm(rows)
 
 
-def _difference(results: Results, before: Cell, after: Cell) -> list[Row]:
-    if before not in results.items or after not in results.items:
-        return []
+def difference(results: Results, before: Cell, after: Cell) -> Row:
+    """What changed from one measured cell to another on the same items, without correction for other comparisons."""
     settings = results.study.statistics
     found = paired_difference(
-        results.items[before]["correct"],
-        results.items[after]["correct"],
+        results.correct[before],
+        results.correct[after],
         draws=settings.bootstrap_draws,
         confidence=settings.confidence,
         seed=settings.seed,
     )
-    return [
-        {
-            "from": before.name,
-            "to": after.name,
-            "n": found.n,
-            "improved": found.improved,
-            "worsened": found.worsened,
-            "unchanged": found.n - found.improved - found.worsened,
-            "difference": found.estimate,
-            "difference_low": found.low,
-            "difference_high": found.high,
-            "mcnemar_p": found.p_value,
-        }
-    ]
+    return {
+        "from": before.name,
+        "to": after.name,
+        "n": found.n,
+        "improved": found.improved,
+        "worsened": found.worsened,
+        "unchanged": found.n - found.improved - found.worsened,
+        "difference": found.estimate,
+        "difference_low": found.low,
+        "difference_high": found.high,
+        "mcnemar_p": found.p_value,
+    }
 
 
 def _with_holm(rows: list[Row]) -> list[Row]:
@@ -123,6 +130,7 @@ def _with_holm(rows: list[Row]) -> list[Row]:
     return rows
 
 
+@made_once
 def survivals(results: Results, *, each_seed: bool = True) -> list[Row]:
     """Gain survival of each scheme: all training seeds together first, then (with `each_seed`) each seed alone."""
     rows = []
@@ -148,14 +156,16 @@ def _survival_row(results: Results, scheme: str, group: list[str]) -> Row:
     """Survival of one scheme for a group of trained variants, and how many items would settle it."""
     settings, reference = results.study.statistics, results.study.quantize.reference
 
-    def correct(variant: str, name: str) -> list[bool]:
-        return results.items[Cell(variant, name)]["correct"]
+    def correct(variant: str, name: str) -> NDArray[np.bool_]:
+        return results.correct[Cell(variant, name)]
+
+    import numpy as np
 
     scores = (
         correct(BASE, reference),
-        [correct(variant, reference) for variant in group],
+        np.stack([correct(variant, reference) for variant in group]),
         correct(BASE, scheme),
-        [correct(variant, scheme) for variant in group],
+        np.stack([correct(variant, scheme) for variant in group]),
     )
     margin, confidence = settings.survival_margin, settings.confidence
     found = gain_survival(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.record import Record
-from gainwatt.stats.ratio import Ratio, bootstrap_ratio
+from gainwatt.stats.ratio import Ratio, resampled_ratio
 from gainwatt.study import Cell, evaluation_cells
 from gainwatt.study.operations import Cost
-from gainwatt.tables.results import Results
+from gainwatt.tables.results import Results, made_once
 
 Row = dict[str, Any]
 J_PER_KWH = 3.6e6
@@ -17,10 +17,17 @@ J_PER_KWH = 3.6e6
 
 def phase_energy(record: Record, path: str) -> tuple[float | None, float | None, float]:
     """Gross joules, net joules and seconds of all occurrences of a phase in a record."""
-    for total in record["energy"].get("phase_totals", []):
-        if total["path"] == path:
-            return total.get("gross_j"), total.get("net_j"), total["seconds"]
-    return None, None, 0.0
+    total = _phase(record, path)
+    return total.get("gross_j"), total.get("net_j"), total.get("seconds", 0.0)
+
+
+def _phase(record: Record, path: str) -> dict[str, Any]:
+    return next((total for total in record["energy"].get("phase_totals", []) if total["path"] == path), {})
+
+
+def energy_method(record: Record) -> str | None:
+    """How the joules of a job were measured: `counter`, `integral`, or both where its devices differ."""
+    return "+".join(sorted({d["method"] for d in record["energy"].get("devices", []) if d.get("method")})) or None
 
 
 def electricity_usd(joules: float | None, cost: Cost) -> float | None:
@@ -30,6 +37,7 @@ def electricity_usd(joules: float | None, cost: Cost) -> float | None:
     return joules / J_PER_KWH * cost.pue * cost.electricity_usd_per_kwh
 
 
+@made_once
 def per_correct_answer(results: Results) -> list[Row]:
     """Seconds, tokens, joules and dollars per correct answer of each cell, over the generation phase.
 
@@ -69,6 +77,7 @@ def _cost_row(results: Results, cell: Cell, record: Record) -> Row:
         "throughput_tok_s": metrics["throughput_tok_s"],
         "batch_size": _batch_size(record["settings"]["effective"]),
         "boundary": "+".join(record["energy"].get("boundary", [])) or None,
+        "method": _phase(record, "generate").get("method") or energy_method(record),
         "flags": _marks(record, "generate"),
         "null_reason": "no correct answer" if correct == 0 else reason,
         **{f"{name}_{end}": _scaled(value, tokens, end) for name, value in values.items() for end in ("low", "high")},
@@ -82,15 +91,13 @@ def generation_energy(record: Record) -> tuple[float | None, float | None, str |
     resumed = record["metrics"]["resumed_items"]
     if resumed:
         return None, None, f"{resumed} items were answered before the run was interrupted"
-    return gross, net, _energy_reason(record, gross)
+    return gross, net, _energy_reason(record, gross, net, _phase(record, "generate"))
 
 
 def _tokens_per_correct(results: Results, cell: Cell) -> Ratio:
-    settings, items = results.study.statistics, results.items[cell]
-    return bootstrap_ratio(
-        items["tokens"], items["correct"],
-        draws=settings.bootstrap_draws, confidence=settings.confidence, seed=settings.seed,
-    )  # fmt: skip
+    items, (tokens, correct) = results.items[cell], results.resamples.of(cell)
+    above, below = float(sum(items["tokens"])), float(sum(items["correct"]))
+    return resampled_ratio(above, below, tokens, correct, confidence=results.study.statistics.confidence)
 
 
 def _scaled(value: float | None, tokens: Ratio, end: str) -> float | None:
@@ -115,11 +122,14 @@ def _marks(record: Record, path: str) -> str | None:
     return "; ".join(sorted(marks)) or None
 
 
-def _energy_reason(record: Record, gross: float | None) -> str | None:
-    if gross is not None:
+def _energy_reason(record: Record, gross: float | None, net: float | None, total: dict[str, Any]) -> str | None:
+    """Why gross energy, or net energy alone, is null: what the phase itself says (if it is one), else its job."""
+    if net is not None:
         return None
-    reason = record["energy"].get("null_reasons", {}).get("gross_j")
-    return str(reason) if reason else "the meter gave no energy for this phase"
+    of_job = record["energy"].get("null_reasons", {})
+    if gross is None:
+        return str(of_job.get("gross_j") or total.get("reason") or "the meter gave no energy for this phase")
+    return f"net energy: {total.get('net_reason') or of_job.get('net_j') or 'the record does not say why'}"
 
 
 def energy_by_job(results: Results) -> list[Row]:
@@ -140,8 +150,9 @@ def energy_by_job(results: Results) -> list[Row]:
                 "net_j": energy.get("net_j"),
                 "earlier_gross_j": (energy.get("earlier_segments") or {}).get("gross_j"),
                 "boundary": "+".join(energy.get("boundary", [])) or None,
+                "method": energy_method(record),
                 "flags": "; ".join(sorted({mark["flag"] for mark in energy.get("flags", [])})) or None,
-                "null_reason": _energy_reason(record, energy.get("gross_j")),
+                "null_reason": _energy_reason(record, energy.get("gross_j"), energy.get("net_j"), {}),
             }
         )
     return rows

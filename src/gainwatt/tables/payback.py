@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gainwatt.record import Record
-from gainwatt.stats.counts import resampled_sums
 from gainwatt.study import BASE, Cell, schemes, trained_variants
 from gainwatt.tables.cost import generation_energy
 from gainwatt.tables.results import Results
@@ -25,13 +24,14 @@ def payback(results: Results) -> list[Row]:
     paid back after T / (c_0 − c_1) correct answers. Where the trained model's answer costs no less, it never does. The
     intervals resample the items, the same ones for both models, and hold T and the cost of a generated token fixed.
     """
-    return [
-        _row(results, variant, scheme, quantity)
-        for scheme in schemes(results.study)
-        for variant in trained_variants(results.study)
-        for quantity in _QUANTITIES
-        if results.measured(Cell(BASE, scheme)) and results.measured(Cell(variant, scheme))
-    ]
+    names = schemes(results.study)
+    by_scheme: dict[str, list[Row]] = {scheme: [] for scheme in names}
+    # By variant, as the resamples of the cells are reckoned; the table is by scheme.
+    for variant in trained_variants(results.study):
+        for scheme in names:
+            if results.measured(Cell(BASE, scheme)) and results.measured(Cell(variant, scheme)):
+                by_scheme[scheme] += [_row(results, variant, scheme, quantity) for quantity in _QUANTITIES]
+    return [row for scheme in names for row in by_scheme[scheme]]
 
 
 def _row(results: Results, variant: str, scheme: str, quantity: str) -> Row:
@@ -110,13 +110,15 @@ def _saved_draws(results: Results, cells: tuple[Cell, Cell], totals: list[float 
     """What is saved per correct answer in each resample; -inf or inf where a resample has no correct answer."""
     import numpy as np
 
-    settings = results.study.statistics
-    columns = [np.asarray(results.items[cell][name], dtype=float) for cell in cells for name in ("tokens", "correct")]
-    sums = resampled_sums(np.stack(columns, axis=1), draws=settings.bootstrap_draws, seed=settings.seed)
     with np.errstate(divide="ignore"):
-        per_token = [total / columns[2 * i].sum() for i, total in enumerate(totals) if total is not None]
-        before, after = (per_token[i] * sums[:, 2 * i] / sums[:, 2 * i + 1] for i in (0, 1))
-    return np.asarray(np.where(np.isinf(after), -np.inf, before - np.where(np.isinf(after), 0, after)))
+        drawn = []
+        for cell, total in zip(cells, totals, strict=True):
+            tokens, correct = results.resamples.of(cell)
+            per_token = (total or 0.0) / float(sum(results.items[cell]["tokens"]))
+            drawn.append(per_token * tokens / correct)
+    before, after = drawn
+    never = np.isinf(after)
+    return np.asarray(np.where(never, -np.inf, before - np.where(never, 0, after)) if never.any() else before - after)
 
 
 def _saved_interval(results: Results, drawn: NDArray[np.float64]) -> Row:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from gainwatt.errors import RecordError
-from gainwatt.record import Record, read_record, read_records
+from gainwatt.record import Record, read_record
+from gainwatt.stats.resample import binary
 from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants
+from gainwatt.tables.resamples import Resamples
 from gainwatt.tables.stale import Freshness, Stale, refuse
 from gainwatt.weights.variants import diagnosed_variants
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Row = dict[str, Any]
+Options = ParamSpec("Options")
+Table = Callable[Concatenate["Results", Options], list[Row]]
+_EXACT = 1e-9
+_EDITED = "run the rule evaluate_gsm8k of this cell again; scripts/validate.py names every such record"
 ITEM_COLUMNS = ["index", "question", "gold", "answer", "correct", "tokens", "prompt_sha256"]
 
 
@@ -31,6 +44,8 @@ class Results:
     perplexities: dict[Cell, Record] = field(default_factory=dict)
     tasks: dict[Cell, Record] = field(default_factory=dict)
     stale: list[Stale] = field(default_factory=list)
+    _rows: dict[Any, list[Row]] = field(default_factory=dict)
+    _read: dict[Path, Record] = field(default_factory=dict)
 
     @classmethod
     def load(cls, study: Study, layout: Layout, *, allow_stale: bool = False) -> Results:
@@ -73,7 +88,9 @@ class Results:
                 )
             record["path"] = str(path)
             self.stale += self._freshness.differences(record)
-            into[key] = record
+            if stage == "evaluate_gsm8k":
+                check_accuracy(record)
+            into[key] = self._read[path] = record
 
     @cached_property
     def _freshness(self) -> Freshness:
@@ -81,8 +98,18 @@ class Results:
 
     def all_records(self) -> list[Record]:
         """Every record under the study's folder, of any stage, sorted by stage and file name."""
-        stages = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
-        return [record for stage in stages for record in read_records(self.folder, stage)]
+        return self._all_records
+
+    @cached_property
+    def _all_records(self) -> list[Record]:
+        found = []
+        for stage in sorted(path.name for path in self.folder.iterdir() if path.is_dir()):
+            for path in sorted((self.folder / stage).glob("*.json")):
+                record = self._read.get(path)
+                if record is None:
+                    record = read_record(path, stage=stage) | {"path": str(path)}
+                found.append(record)
+        return found
 
     def missing(self) -> list[Cell]:
         """Cells of the matrix without a record."""
@@ -106,6 +133,7 @@ class Results:
             if record is None:
                 continue
             found[cell] = columns = _read_items(record, shared)
+            check_items(record, columns["correct"])
             first = next(iter(found))
             if columns["prompt_sha256"] != found[first]["prompt_sha256"]:
                 raise RecordError(
@@ -113,6 +141,54 @@ class Results:
                     "evaluate both again with the same data and prompt: only paired answers can be compared",
                 )
         return found
+
+    @cached_property
+    def correct(self) -> dict[Cell, NDArray[np.bool_]]:
+        """Which items each measured cell answered correctly, shape (items,)."""
+        return {cell: binary(columns["correct"], cell.name).astype(bool) for cell, columns in self.items.items()}
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """Tokens and correct answers of every measured cell in each bootstrap resample of the items."""
+        return Resamples(self.items, self.study.statistics)
+
+    def once(self, key: Any, make: Callable[[], list[Row]]) -> list[Row]:
+        """The rows that `make` gives, made on the first call with this key."""
+        if key not in self._rows:
+            self._rows[key] = make()
+        return list(self._rows[key])
+
+
+def made_once(table: Table[Options]) -> Table[Options]:
+    """A table whose rows several tables and figures show: worked out once for each study and set of options."""
+
+    @functools.wraps(table)
+    def kept(results: Results, *args: Options.args, **options: Options.kwargs) -> list[Row]:
+        key = (table.__module__, table.__name__, args, tuple(sorted(options.items())))
+        return results.once(key, lambda: table(results, *args, **options))
+
+    return kept
+
+
+def check_accuracy(record: Record) -> None:
+    """Raise RecordError where the accuracy that an evaluation gives is not the share of its own counts."""
+    metrics = record["metrics"]
+    share, right, n = (metrics.get(name) for name in ("accuracy", "correct", "num_examples"))
+    if share is None or right is None or not n:
+        return
+    if abs(share - right / n) > _EXACT:
+        what = f"the record {record['path']} contradicts itself: accuracy {share:g}, and {right} of {n} correct"
+        raise RecordError(what, _EDITED)
+
+
+def check_items(record: Record, correct: list[Any]) -> None:
+    """Raise RecordError where the items beside an evaluation are not those that its metrics count."""
+    metrics = record["metrics"]
+    told, found = (metrics.get("correct"), metrics.get("num_examples")), (correct.count(True), len(correct))
+    if told != found:
+        said = f"{told[0]} of {told[1]} correct, and its items say {found[0]} of {found[1]}"
+        what = f"the record {record['path']} says {said}"
+        raise RecordError(what, _EDITED)
 
 
 def read_sidecar(record: Record, name: str, columns: list[str] | None = None) -> dict[str, list[Any]]:

@@ -18,15 +18,20 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Stale:
-    """One setting in which a record and the study differ. `recorded` is None where the record does not know it."""
+    """One setting in which a record and the study differ. `recorded` is None where the record does not know it.
+
+    `edited`: the record has the hash of the study's settings, so that somebody changed the value afterwards.
+    """
 
     path: str
     setting: str
     recorded: Any
     wanted: Any
+    edited: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.setting} was {self.recorded!r}, and the study says {self.wanted!r}"
+        was = "is not in the record" if self.recorded is None else f"was {self.recorded!r}"
+        return f"{self.path}: {self.setting} {was}, and the study says {self.wanted!r}"
 
 
 class Freshness:
@@ -46,9 +51,10 @@ class Freshness:
         if stage not in self._stages:
             self._stages[stage] = (self._study.settings_sha256(stage), self._study.settings(stage))
         sha256, wanted = self._stages[stage]
-        if record["inputs"].get("settings", {}).get("sha256") == sha256:
+        same = record["inputs"].get("settings", {}).get("sha256") == sha256
+        if same and all(record["settings"].get(key) == value for key, value in wanted.items()):
             return []
-        return [Stale(record["path"], *found) for found in _compare("", record["settings"], wanted)]
+        return [Stale(record["path"], *found, edited=same) for found in _compare("", record["settings"], wanted)]
 
 
 def refuse(stale: list[Stale]) -> None:

@@ -12,7 +12,7 @@ from gainwatt.errors import RecordError
 from gainwatt.record import Record, file_sha256, read_record
 from gainwatt.schemes import SCHEMES
 from gainwatt.study import DENSE, Layout, Study
-from gainwatt.study.model import SECTIONS_OF_STAGE
+from gainwatt.tables.stale import Freshness
 from gainwatt.validation.items import ItemFacts, item_facts
 from gainwatt.validation.shape import misshapen
 from gainwatt.workflow import every_record
@@ -117,9 +117,9 @@ class Collected:
         return sorted({record["stage"] for record in self.records})
 
     @cached_property
-    def settings(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """stage -> hash and values of the settings that decide it, by the study as it is now."""
-        return {stage: (self.study.settings_sha256(stage), self.study.settings(stage)) for stage in SECTIONS_OF_STAGE}
+    def freshness(self) -> Freshness:
+        """Compares the settings of records with those of the study as it is now."""
+        return Freshness(self.study)
 
     def sha256(self, path: Path) -> str:
         """SHA-256 of a file, read once."""

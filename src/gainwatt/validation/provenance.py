@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from gainwatt.checkpoint import read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.record import Record
 from gainwatt.study import BASE, DENSE
+from gainwatt.study.model import SECTIONS_OF_STAGE
+from gainwatt.tables.stale import Stale
 from gainwatt.validation.collected import Collected, brief, is_dense, sha_of
 from gainwatt.validation.expectation import Problem, each_record, listed, whole_study
 from gainwatt.validation.findings import ERROR, WARNING
@@ -22,44 +22,24 @@ _SPLIT_OF_STAGE = {"evaluate_gsm8k": "test", "train_grpo": "train", "warm_start"
 
 @each_record(ERROR, source="SHA-256 of the stage's settings", any_status=True)
 def settings_hash(study: Collected, record: Record) -> Iterator[Problem]:
-    """A record was made with the settings that the study has now."""
-    stage = record["stage"]
-    if stage not in study.settings:
+    """A record was made with the settings that the study has now, by the rule that the tables go by."""
+    if record["stage"] not in SECTIONS_OF_STAGE:
         return
-    wanted, values = study.settings[stage]
-    recorded = sha_of(record["inputs"], "settings")
-    kept = {key: record["settings"].get(key) for key in values}
-    text = json.dumps(kept, sort_keys=True)
-    if recorded == wanted and hashlib.sha256(text.encode()).hexdigest() != recorded:
-        what = f"the settings in the record were edited: {_differing(kept, values)}"
-        yield Problem(what, f"remove the record, then {_AGAIN}")
-    elif recorded != wanted:
-        what = f"made with other settings than the study has now: {_differing(kept, values)}"
-        yield Problem(what, f"{_AGAIN}, or set the study back")
+    found = study.freshness.differences(record)
+    if not found:
+        return
+    said = "; ".join(listed((f"{one.setting} {_was(one)} -> {_shown(one.wanted)}" for one in found), 4))
+    if found[0].edited:
+        yield Problem(f"the settings in the record were edited: {said}", f"remove the record, then {_AGAIN}")
+    else:
+        yield Problem(f"made with other settings than the study has now: {said}", f"{_AGAIN}, or set the study back")
 
 
-def _differing(recorded: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """`evaluate.batch_size 8 -> 16`: what the record says, then what the study says."""
-    before, after = dict(leaves(recorded)), dict(leaves(wanted))
-    absent, gone = "(not in the record)", "(decides nothing now)"
-    found = [
-        f"{key} {_shown(before.get(key, absent))} -> {_shown(after.get(key, gone))}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, absent) != after.get(key, gone)
-    ]
-    return "; ".join(listed(found, 4)) or "the hash is of another version of the code"
+def _was(found: Stale) -> str:
+    return "(not in the record)" if found.recorded is None else _shown(found.recorded)
 
 
-def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of everything in `tree` that is no mapping."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
-
-
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
