@@ -61,7 +61,7 @@ class Watch:
         if answered:
             self.silent_since = None
             return None
-        self.silent_since = self.silent_since or now
+        self.silent_since = now if self.silent_since is None else self.silent_since
         return now - self.silent_since
 
     def lost(self, job: str) -> bool:
