@@ -124,6 +124,7 @@ def energy_of(phases: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
             "seconds": s,
             "gross_j": g,
             "net_j": n,
+            "method": "counter",
         }
         for path, (s, g, n) in phases.items()
     ]

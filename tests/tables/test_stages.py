@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from factories import no_energy
 from gainwatt.tables import stages
 
 
@@ -26,3 +27,16 @@ def test_quantization(results):
     assert (row["quantize_s"], row["quantize_gross_j"]) == (20.0, 800.0)
     assert (row["search_error_initial_mean"], row["search_error_best_mean"]) == (3.0, 1.5)
     assert row["calibration_tokens"] is None
+
+
+def test_joules_of_training_and_quantization_name_their_method_and_what_is_missing(results):
+    rows = [*stages.training(results), *stages.quantization(results)]
+    assert rows
+    for row in rows:
+        assert row["boundary"] == "gpu_board"
+        assert row["method"] == "counter"
+        assert row["null_reason"] is None
+    for record in (*results.trainings.values(), *results.quantizations.values()):
+        record["energy"] = no_energy()
+    for row in (*stages.training(results), *stages.quantization(results)):
+        assert row["null_reason"] == "no meter on this machine"

@@ -116,6 +116,7 @@ _KNOWN = (
     _c("net_j", "net energy", "number", "J", "gross minus idle power times seconds"),
     _c("seconds", "time", "number", "s"),
     _c("boundary", "boundary", "text", text="what the meter saw: the GPU board, the CPU package, main memory"),
+    _c("method", "method", "text", text="counter: the board's energy counter; integral: power over time"),
     _c("flags", "flags", "text", text="what is to be known about the number; each is explained above"),
     _c("reward_first", "reward, first step"),
     _c("reward_last", "reward, last step"),

@@ -78,7 +78,7 @@ TABLES: tuple[TableSpec, ...] = (
         "gain_survival", "survival", "The gain and its survival in numbers",
         "Survival is the gain under a scheme minus the gain at the reference, on the same items: a difference of two "
         "differences. The first row of a scheme takes all training seeds together, the others take one each.",
-        ("scheme", "variants", "delta_reference", "delta_quantized", "gain_survival", "gain_survival_low", "margin",
+        ("scheme", "variants", "delta_reference", "delta_quantized", "gain_survival", "gain_survival_low",
          "verdict", "p_value_holm", "items_needed_within_margin", "why"),
         empty="No scheme has all four cells (base and trained, reference and quantized) yet.",
     ),
@@ -100,7 +100,7 @@ TABLES: tuple[TableSpec, ...] = (
         "answers more items right gets cheaper without any change in speed.",
         ("variant", "scheme", "correct", "s_per_correct", "s_per_correct_low", "tokens_per_correct",
          "gross_j_per_correct", "gross_j_per_correct_low", "net_j_per_correct", "electricity_usd_per_correct",
-         "machine_usd_per_correct", "flags", "null_reason"),
+         "machine_usd_per_correct", "method", "flags", "null_reason"),
         empty="No cell has been measured yet.",
     ),
     TableSpec(
@@ -114,7 +114,8 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(
         "energy_by_job", "energy", "Energy of every job",
         "Each job as a whole, loading included. Net energy subtracts idle power times seconds.",
-        ("stage", "cell", "status", "seconds", "gross_j", "net_j", "boundary", "flags", "null_reason"),
+        ("stage", "cell", "status", "seconds", "gross_j", "net_j", "boundary", "method", "flags",
+         "null_reason"),
         stages=("*",),
     ),
     TableSpec(

@@ -30,6 +30,17 @@ def energy_method(record: Record) -> str | None:
     return "+".join(sorted({d["method"] for d in record["energy"].get("devices", []) if d.get("method")})) or None
 
 
+def energy_notes(record: Record, path: str) -> Row:
+    """What a reader must know about the joules of a phase: how and of what they were measured, flags, why null."""
+    gross, net, _ = phase_energy(record, path)
+    return {
+        "boundary": "+".join(record["energy"].get("boundary", [])) or None,
+        "method": _phase(record, path).get("method") or energy_method(record),
+        "flags": _marks(record, path),
+        "null_reason": _energy_reason(record, gross, net, _phase(record, path)),
+    }
+
+
 def electricity_usd(joules: float | None, cost: Cost) -> float | None:
     """Price of the joules at the meter of the building: joules / 3.6e6 x PUE x price per kWh."""
     if joules is None or cost.electricity_usd_per_kwh is None:

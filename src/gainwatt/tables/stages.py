@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gainwatt.tables.cost import phase_energy
+from gainwatt.tables.cost import energy_notes, phase_energy
 from gainwatt.tables.results import Results
 
 Row = dict[str, Any]
@@ -32,6 +32,7 @@ def training(results: Results) -> list[Row]:
                 **{name: metrics.get(name) for name in _TRAINING},
                 "gross_j_per_step": gross / steps if gross is not None and steps else None,
                 "rollout_energy_frac": rollout / gross if rollout is not None and gross else None,
+                **energy_notes(record, "train"),
             }
         )
     return rows
@@ -71,6 +72,7 @@ def quantization(results: Results) -> list[Row]:
                 "relative_mse_max": metrics.get("relative_mse_max"),
                 **_search_errors(record["settings"].get("layer_errors") or {}),
                 **_engines(record["settings"].get("smoke") or []),
+                **energy_notes(record, "quantize"),
             }
         )
     return rows
