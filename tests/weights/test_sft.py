@@ -64,6 +64,16 @@ def test_a_step_that_rounding_swallows_is_unavailable(tmp_path: Path) -> None:
         rescale(model, checkpoint(tmp_path, base), 1e-4, torch.bfloat16)
 
 
+def test_a_small_step_is_met_in_bf16(tmp_path: Path) -> None:
+    """The first steps of Adam move all weights equally far, so that rounding lets go of many at the same factor."""
+    generator = torch.Generator().manual_seed(2)
+    base = {NAME: (1 + torch.randint(120, (64, 64), generator=generator) / 128).bfloat16()}  # 1/128 apart
+    changes = 1e-3 * (1 + 0.01 * torch.randn((64, 64), generator=generator))
+    wanted = (64 * 64 / 2) ** 0.5 / 128  # half of them move, by one step of the type
+    found = rescale(Model({NAME: base[NAME].float() + changes}), checkpoint(tmp_path, base), wanted, torch.bfloat16)
+    assert found.norm_ratio == pytest.approx(1, abs=TOLERANCE)
+
+
 def test_solutions_are_learned_without_annotations(tiny_folder: Path) -> None:
     tokenizer = load_tokenizer(tiny_folder)
     item = Item(0, "How many apples does Anna have?", "2 + 3 = <<2+3=5>>5\n#### 5", "5")

@@ -26,7 +26,7 @@ from gainwatt.weights.tensors import Tensor, read_rows, read_tensors
 
 TOLERANCE = 0.01
 """Largest relative difference of the two norms."""
-_ATTEMPTS = 12
+_ATTEMPTS = 30
 _NO_LOSS = -100  # cross_entropy's own mark for a token that is not learned
 Example = tuple[list[int], int]
 """Token ids of prompt and solution, and the length of the prompt."""
@@ -126,14 +126,18 @@ def rescale(model: Any, base: Path, wanted: float, dtype: Any) -> Rescaled:
     stored = read_tensors(base)
     parameters = {name: p for name, p in model.named_parameters() if name in stored}
     factor, best = 1.0, Rescaled(1.0, math.inf)
+    low, high = 0.0, math.inf
     for _ in range(_ATTEMPTS):
         squares = (_moved(_at(parameters[n], stored[n], factor).to(dtype).float(), stored[n]) for n in measured)
         ratio = math.sqrt(sum(squares)) / wanted
         if abs(ratio - 1) < abs(best.norm_ratio - 1):
             best = Rescaled(factor, ratio)
-        if ratio == 0 or abs(ratio - 1) <= TOLERANCE / 10:
+        if abs(ratio - 1) <= TOLERANCE / 10:
             break
-        factor /= ratio
+        low, high = (factor, high) if ratio < 1 else (low, factor)
+        # Rounding swallows small changes: the norm grows with the factor, but by jumps. What misses is halved.
+        guess = factor / ratio if ratio > 0 else 2 * factor
+        factor = guess if low < guess < high else (low * high) ** 0.5 if low > 0 else high / 2
     if not abs(best.norm_ratio - 1) <= TOLERANCE:
         raise UnavailableError(
             f"the supervised control's change cannot be given the norm {wanted:.4g}: rounded to {dtype} the nearest is "
