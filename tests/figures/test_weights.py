@@ -9,7 +9,7 @@ from factories import study_content, write_all_records, write_diagnosis, write_s
 from gainwatt.figures.codes import IN_USE, LOADED, ON_DISK, code_flips, scheme_bytes, shown_bytes
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.outliers import outlier_maps
-from gainwatt.figures.weights import PROXY, layer_errors
+from gainwatt.figures.weights import PROXY, layer_errors, logarithmic_where_wide
 from gainwatt.study import Cell, Layout, load_study
 from gainwatt.tables.results import Results
 
@@ -86,3 +86,11 @@ def test_what_a_forward_pass_decompresses_is_a_bar_of_its_own(results):
     assert "decompressed at the first forward pass" in WEIGHT_TEXTS["scheme_bytes"](results)["caption"]
     record["metrics"]["used_bytes"] = 2 * 2**20
     assert IN_USE not in shown_bytes(results)
+
+
+@pytest.mark.parametrize(("values", "scale"), [([0.01, 1.4], "log"), ([1.0, 2.0], "linear"), ([0.0, 9.0], "linear")])
+def test_a_wide_range_is_drawn_logarithmically(values, scale):
+    _, axes = pyplot.subplots()
+    assert logarithmic_where_wide(axes, values) == (scale == "log")
+    assert axes.get_yscale() == scale
+    pyplot.close("all")

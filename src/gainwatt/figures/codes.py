@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gainwatt.figures import style
+from gainwatt.figures.weights import logarithmic_where_wide
 from gainwatt.schemes import get_scheme
-from gainwatt.study import BASE, schemes
+from gainwatt.study import BASE, schemes, trained_variants
 from gainwatt.tables.results import Results
 from gainwatt.tables.weights import weight_changes
 from gainwatt.weights.variants import matched_variant
@@ -32,6 +33,7 @@ def code_flips(results: Results) -> Any | None:
     names = [f"{scheme}\n(no control)" if scheme in alone else scheme for scheme in schemes_shown]
     axes.set_xticks(range(len(names)), names, fontsize=9)
     axes.set_ylabel("codes flipped (%)")
+    logarithmic_where_wide(axes, values.values())
     axes.set_title("Codes that a change of the weights flips")
     axes.grid(visible=False, axis="x")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -42,6 +44,8 @@ def shown_flips(results: Results) -> tuple[dict[tuple[str, str], float], dict[st
     """Per cent of flipped codes by (scheme, change), and the kind of each change in the order of the bars."""
     rows = [row for row in weight_changes(results) if row["code_flip_frac"] is not None]
     rows = [row for row in rows if row["kind"] != "random" or row["change"] == _noise(results)]
+    if len(trained_variants(results.study)) > style.MANY:
+        rows = [row for row in rows if row["kind"] != "GRPO" or row["change"] == matched_variant(results.study)]
     values = {(row["scheme"], row["change"]): 100 * row["code_flip_frac"] for row in sorted(rows, key=_by_source)}
     return values, {row["change"]: row["kind"] for row in sorted(rows, key=_by_change)}
 
@@ -64,7 +68,7 @@ def _bars(axes: Any, values: dict[tuple[str, str], float], kinds: dict[str, str]
             *zip(*points, strict=True), 0.92 * width, color=_COLOURS[kind], alpha=max(0.4, 1 - 0.25 * seen[kind]),
             hatch=_HATCHES[kind], edgecolor="white", lw=0.5, label=change + " (supervised)" * (kind == "SFT"),
         )  # fmt: skip
-        axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
+        axes.bar_label(bars, fmt="%.2g", fontsize=7, padding=1)
         seen[kind] += 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gainwatt.figures import style
@@ -12,6 +13,7 @@ from gainwatt.weights.variants import matched_variant
 
 PROXY = "symmetric 4-bit proxy"
 _COLUMNS = 4
+_WIDE = 30
 Points = dict[str, dict[str, list[tuple[int, float]]]]
 """Kind of module -> scheme -> (layer, error) in order of layers."""
 
@@ -62,7 +64,9 @@ def _labels(figure: Any, grid: Any, schemes: list[str], trained: str | None, pan
     lines = [Line2D([], [], color=style.COLOURS[i % 8], marker=".", label=name) for i, name in enumerate(schemes)]
     if trained:
         lines.append(Line2D([], [], ls="", marker="o", mfc="none", mec="#444444", label=f"ring: {trained}"))
-    grid[0].set_ylim(0, 1.05 * grid[0].get_ylim()[1])
+    drawn = [value for axes in grid[:panels] for line in axes.get_lines() for value in line.get_ydata()]
+    if not logarithmic_where_wide(grid[0], drawn):
+        grid[0].set_ylim(0, 1.05 * grid[0].get_ylim()[1])
     figure.supylabel("relative squared error (%)", fontsize=10)
     figure.suptitle(
         "Weight error by layer and kind of module, base (lines) against trained", fontsize=11, weight="bold"
@@ -90,3 +94,12 @@ def _points(record: Any) -> Points:
         for points in series.values():
             points.sort()
     return found
+
+
+def logarithmic_where_wide(axes: Any, values: Iterable[float]) -> bool:
+    """Make the y axis logarithmic where the largest value is `_WIDE` times the smallest; a zero keeps it linear."""
+    found = list(values)
+    if not found or not 0 < _WIDE * min(found) < max(found):
+        return False
+    axes.set_yscale("log")
+    return True
