@@ -14,6 +14,7 @@ from gainwatt.figures.describe import TEXTS, describe, reason, sources
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.record import file_sha256
 from gainwatt.study import Cell, Layout, Study
+from gainwatt.tables.accuracy import difference, paired_effects
 from gainwatt.tables.results import Results
 
 FIGURES = {
@@ -129,14 +130,19 @@ def test_many_variants_are_shown_together(many):
     assert labels(training.training(many).legends[0])[0] == "8 trained variants"
     assert labels(energy.energy_latency(many).legends[0])[:2] == ["base", "8 trained variants"]
     assert "8 trained variants" in describe(many, "accuracy", figure)["caption"]
+    shown = labels(codes.code_flips(many).axes[0].get_legend())
+    assert len(shown) == 2
+    assert shown[1] == f"noise as large as {shown[0]}"
 
 
 def test_a_variant_has_one_colour_everywhere(results):
     wanted = style.colour(results.study, "grpo-s1")
     assert accuracy.accuracy(results).axes[0].containers[2].lines[0].get_color() == wanted
-    assert training.training(results).axes[0].lines[-1].get_color() == wanted
+    curves = training.training(results).axes[0].collections[-1]
+    assert tuple(curves.get_colors()[1][:3]) == _rgb(wanted)
     bars = paired.paired_changes(results).axes[0].patches
-    assert {bar.get_facecolor()[:3] for bar in bars} == {_rgb(style.colour(results.study, v)) for v in COLOURED}
+    tints = {style.tint(style.colour(results.study, v), share) for v in COLOURED for share in (0.25, 0.55)}
+    assert {bar.get_facecolor()[:3] for bar in bars} == {_rgb(tint) for tint in tints}
     drawn = {line.get_color() for line in energy.energy_latency(results).axes[0].lines}
     assert drawn == {style.colour(results.study, v) for v in COLOURED}
     assert len(drawn) == 3
@@ -169,11 +175,39 @@ def test_survival_has_a_row_per_scheme_and_a_point_per_seed(results):
 
 def test_paired_changes_counts_items(results):
     axes = paired.paired_changes(results).axes[0]
-    rows = paired.paired_effects(results)
+    rows, count = paired.drawn_rows(results)
+    assert count == len(rows) == len(paired_effects(results))
     assert [text.get_text() for text in axes.get_yticklabels()] == [row["to"] for row in reversed(rows)]
     assert [text.get_text() for text in axes.texts] == [f"+{r['improved']} / −{r['worsened']}" for r in reversed(rows)]
     widths = [bar.get_width() for bar in axes.patches]
     assert widths[:2] == [100 * rows[-1]["improved"] / 40, -100 * rows[-1]["worsened"] / 40]
+
+
+def test_no_more_pairs_are_worked_out_than_are_drawn(results, monkeypatch):
+    monkeypatch.setattr(paired, "ROWS", 1)
+    asked = []
+    monkeypatch.setattr(paired, "difference", lambda *pair: asked.append(pair) or difference(*pair))
+    figure = paired.paired_changes(results)
+    assert len(asked) == 1 == len(figure.axes[0].get_yticklabels())
+    assert "The first 1 of 3 cells are drawn." in describe(results, "paired_changes", figure)["caption"]
+
+
+def test_a_hatch_stands_out_from_its_face(results):
+    """SVG draws the hatch of a translucent face in the colour of the face."""
+    for bar in paired.paired_changes(results).axes[0].patches[1::2]:
+        assert (bar.get_alpha(), bar.get_hatch()) == (None, "////")
+        assert bar.get_facecolor() != bar.get_edgecolor()
+
+
+def test_equal_values_have_bars_of_no_length_and_none_below_it():
+    mean = sum([0.1] * 3) / 3  # a little above 0.1
+    assert style.whiskers([(mean, 0.1, 0.1), (0.5, 0.6, 0.9)]) == [[mean - 0.1, 0.0], [0.0, 0.4]]
+
+
+def test_single_seeds_do_not_hide_each_other(results):
+    lines = accuracy.survival(results).axes[0].lines
+    places = [line.get_ydata()[0] for line in lines if line.get_markersize() == 4]
+    assert len(places) == len(set(places)) >= 2
 
 
 def test_energy_is_per_correct_answer_over_time_per_item(results):
@@ -189,7 +223,8 @@ def test_training_has_a_line_per_seed(results):
     figure = training.training(results)
     reward, length, seconds = figure.axes
     assert labels(figure.legends[0]) == ["grpo-s0", "grpo-s1", "rollout (right panel)", "update"]
-    assert len(seconds.lines) == len(length.lines) == len(reward.lines) == 4
+    for axes in (reward, length, seconds):
+        assert [len(lines.get_segments()) for lines in axes.collections] == [2, 2]
 
 
 def test_a_run_that_did_not_fit_is_left_out(tmp_path):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gainwatt.report import charts, svg
 from gainwatt.report.curves import running_mean
 from gainwatt.report.linechart import MAX_POINTS, Line, line_chart, thinned
-from gainwatt.report.rowchart import MAX_ROWS, NARROW, WIDE, Axis, Mark, Row, Zone, row_chart
+from gainwatt.report.page import asset
+from gainwatt.report.rowchart import MAX_ROWS, NARROW, NEUTRAL, WIDE, Axis, Mark, Row, Zone, row_chart
 
 
 def drawings(markup):
@@ -43,7 +44,7 @@ def test_ticks_are_round_and_inside(low, width, about):
 
 
 def test_a_mark_stands_where_its_value_is():
-    rows = [Row("a", (Mark(5.0, "five", 0, 2.5, 7.5),)), Row("b", text="out of memory", tone="oom")]
+    rows = [Row("a", (Mark(5.0, "five", NEUTRAL, 2.5, 7.5),)), Row("b", text="out of memory", tone="oom")]
     wide, narrow = drawings(row_chart("t", rows, Axis("x", 0, 10, [(5, "zero")], [Zone(2, None, "safe", "here")])))
     for drawing, width in ((wide, WIDE), (narrow, NARROW)):
         assert drawing.get("viewBox").split()[2] == str(width)
@@ -115,3 +116,17 @@ def test_running_mean_and_thinning():
     x, y = thinned([float(i) for i in range(1000)], [float(i) for i in range(1000)])
     assert len(x) == MAX_POINTS
     assert (x[0], x[-1], x == y) == (0.0, 999.0, True)
+
+
+def test_a_variant_has_the_colour_and_symbol_of_the_figures(study):
+    from gainwatt.figures.style import COLOURS, MARKERS, colour
+    from gainwatt.study import variants
+
+    css = asset("base.css")
+    for place, variant in enumerate(variants(study)):
+        series = charts.series_of(study, variant)
+        if variant != "base":
+            assert colour(study, variant) == COLOURS[series]
+        shape = {0: "o", 1: "s", 2: "^", 3: "D"}[0 if series == NEUTRAL else (series + 1) % 4]
+        assert shape == MARKERS[place]
+    assert f"--s0: {COLOURS[0].lower()}" in css

@@ -9,6 +9,7 @@ import pytest
 from factories import study_content, write_all_records, write_study
 from gainwatt.report.findings import differing, grouped
 from gainwatt.report.material import Material
+from gainwatt.report.page import answer_of
 from gainwatt.study import Layout, load_study
 
 
@@ -109,3 +110,8 @@ def test_findings_are_grouped_errors_first():
     found = grouped(rows)
     assert [(group.severity, group.check, group.hint) for group in found] == [("error", "b", ""), ("warning", "a", "h")]
     assert found[1].entries == [("f", "1"), ("", "3")]
+
+
+def test_tables_that_are_not_there_are_not_taken_for_cells_that_were_not_measured(study):
+    found = answer_of(read(study))
+    assert found.headline == "Not answered: the tables have not been made from the records (run make_tables)."

@@ -37,7 +37,7 @@ def accuracy(results: Results) -> Any | None:
                 drawn.append((i + shift, point))
         axes.errorbar(
             [x for x, _ in drawn], [y for _, (y, _, _) in drawn],
-            yerr=[[y - low for _, (y, low, _) in drawn], [high - y for _, (y, _, high) in drawn]],
+            yerr=style.whiskers([point for _, point in drawn]),
             fmt=style.MARKERS[place % 8], color=colour, capsize=3, ms=5.5,
         )  # fmt: skip
         handles.append(style.handle(label, color=colour, marker=style.MARKERS[place % 8], ls=""))
@@ -103,11 +103,13 @@ def survival(results: Results) -> Any | None:
     for place, name in enumerate(reversed(names)):
         pooled, *seeds = [row for row in rows if row["scheme"] == name]
         value, low, high = (100 * pooled[key] for key in ("gain_survival", "gain_survival_low", "gain_survival_high"))
-        axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color="black", capsize=3, zorder=3)
+        bars = style.whiskers([(value, low, high)])
+        axes.errorbar(value, place, xerr=bars, fmt="o", color="black", capsize=3, zorder=3)
         axes.text(1.01, place, pooled["verdict"], transform=axes.get_yaxis_transform(), va="center", fontsize=9)
-        for row in seeds:
+        for i, row in enumerate(seeds, start=1):
             tint = style.colour(study, row["variants"])
-            axes.plot(100 * row["gain_survival"], place - 0.28, "o", ms=4, color=tint, zorder=2)
+            below = 0.14 + 0.32 * i / (len(seeds) + 1)  # one below the other: equal ones would hide each other
+            axes.plot(100 * row["gain_survival"], place - below, "o", ms=4, color=tint, zorder=2)
     axes.axvline(0, color="#444444", lw=0.8)
     axes.axvline(-margin, color="#D55E00", lw=1, ls="--")
     keys = ("gain_survival", "gain_survival_low", "gain_survival_high")

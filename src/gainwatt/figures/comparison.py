@@ -20,8 +20,7 @@ def differences(rows: Sequence[Compared], *, percent: int) -> Any | None:
     for place, row in enumerate(reversed(shown)):
         low, value, high = (100 * (number or 0.0) for number in (row.low, row.difference, row.high))
         clear = row.verdict == "different"
-        # The interval may leave the estimate just outside it; a bar's length cannot be below zero.
-        bars = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        bars = style.whiskers([(value, low, high)])
         colour = style.COLOURS[1] if clear else style.COLOURS[0]
         axes.errorbar(value, place, xerr=bars, fmt="D" if clear else "o", color=colour, capsize=3)
     axes.axvline(0, color="#444444", lw=0.8)

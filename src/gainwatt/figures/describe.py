@@ -8,10 +8,10 @@ from typing import Any
 
 from gainwatt.figures import power
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
-from gainwatt.figures.paired import ROWS
+from gainwatt.figures.paired import drawn_rows
 from gainwatt.figures.style import MANY
 from gainwatt.record import Record, file_sha256
-from gainwatt.tables.accuracy import accuracy_matrix, paired_effects, survivals
+from gainwatt.tables.accuracy import accuracy_matrix, survivals
 from gainwatt.tables.cost import per_correct_answer
 from gainwatt.tables.results import Results
 
@@ -43,9 +43,9 @@ def _survival(results: Results) -> Text:
 
 
 def _paired(results: Results) -> Text:
-    rows = paired_effects(results)
+    rows, count = drawn_rows(results)
     worst = min(rows, key=lambda row: row["difference"])
-    cut = f" The first {ROWS} of {len(rows)} cells are drawn." if len(rows) > ROWS else ""
+    cut = f" The first {len(rows)} of {count} cells are drawn." if count > len(rows) else ""
     return {
         "title": "What quantization changed, item by item",
         "caption": "Items that the scheme answers and the reference does not (right), and the reverse (hatched, left); "

@@ -26,11 +26,12 @@ def energy_latency(results: Results) -> Any | None:
         return None
     study = results.study
     figure, axes = style.new(7.0, 4.9)
+    alike: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for cell, seconds, joules in points:
-        axes.plot(
-            1000 * seconds, joules, style.marker(study, cell.scheme), color=style.colour(study, cell.variant), ms=8,
-            mec="white", mew=0.8,
-        )  # fmt: skip
+        look = style.colour(study, cell.variant), style.marker(study, cell.scheme)
+        alike.setdefault(look, []).append((1000 * seconds, joules))
+    for (colour, marker), places in alike.items():
+        axes.plot(*zip(*places, strict=True), ls="", marker=marker, color=colour, ms=8, mec="white", mew=0.8)
     axes.set_xlim(0, 1.12 * max(1000 * seconds for _, seconds, _ in points))
     axes.set_ylim(0, 1.12 * max(joules for _, _, joules in points))
     axes.set_xlabel("generation time per item (ms, batch time / items)")

@@ -5,29 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from gainwatt.figures import style
-from gainwatt.tables.accuracy import paired_effects
+from gainwatt.tables.accuracy import difference, quantized_pairs
 from gainwatt.tables.results import Results
 
 ROWS = 40
 """More rows than these are not drawn; the table holds them all."""
 
 
+def drawn_rows(results: Results) -> tuple[list[dict[str, Any]], int]:
+    """The rows that are drawn, and how many there are in all."""
+    pairs = quantized_pairs(results)
+    return [difference(results, before, after) for before, after in pairs[:ROWS]], len(pairs)
+
+
 def paired_changes(results: Results) -> Any | None:
     """One row per quantized cell: bars of items that changed, and the net change; None without any such pair."""
-    rows = paired_effects(results)[:ROWS]
+    rows, _ = drawn_rows(results)
     if not rows:
         return None
     figure, axes = style.new(8.2, 1.8 + 0.3 * len(rows))
     for place, row in enumerate(reversed(rows)):
         share = 100 / row["n"]
         variant = row["to"].partition(".")[0]
-        tint = style.colour(results.study, variant)
-        axes.barh(place, share * row["improved"], color=tint, alpha=0.55, height=0.7)
-        axes.barh(
-            place, -share * row["worsened"], color=tint, alpha=0.25, height=0.7, hatch="////", edgecolor=tint, lw=0
-        )
+        colour = style.colour(results.study, variant)
+        strong, light = style.tint(colour, 0.55), style.tint(colour, 0.25)
+        axes.barh(place, share * row["improved"], color=strong, height=0.7)
+        axes.barh(place, -share * row["worsened"], color=light, height=0.7, hatch="////", edgecolor=strong, lw=0)
         value, low, high = (100 * row[key] for key in ("difference", "difference_low", "difference_high"))
-        axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="D", ms=4, color="black", capsize=2.5)
+        bars = style.whiskers([(value, low, high)])
+        axes.errorbar(value, place, xerr=bars, fmt="D", ms=4, color="black", capsize=2.5)
         counts = f"+{row['improved']} / −{row['worsened']}"
         axes.text(1.01, place, counts, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     axes.axvline(0, color="#444444", lw=0.8)

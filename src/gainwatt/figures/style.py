@@ -5,6 +5,7 @@ A variant has the same colour, and a scheme the same marker, in every figure of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def colour(study: Study, variant: str) -> str:
     if variant == BASE:
         return BASE_COLOUR
     return TRAINED_COLOURS[trained.index(variant) if len(trained) <= MANY else 0]
+
+
+def tint(colour: str, share: float) -> str:
+    """The colour mixed with white: opaque, since SVG draws a hatch on a translucent face in the colour of the face."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(share * part + (1 - share) * 255):02x}" for part in parts)
+
+
+def whiskers(points: Sequence[tuple[float, float, float]]) -> list[list[float]]:
+    """Lengths of the bars below and above each (value, low, high); an interval may leave its own estimate just out."""
+    return [[max(0.0, value - low) for value, low, _ in points], [max(0.0, high - value) for value, _, high in points]]
 
 
 def marker(study: Study, scheme: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from gainwatt.report.formats import interval, is_number, joules, number, percent, points, seconds
-from gainwatt.report.rowchart import MAX_ROWS, Axis, Mark, Row, Zone, row_chart
-from gainwatt.study import Study, schemes, variants
+from gainwatt.report.rowchart import MAX_ROWS, NEUTRAL, Axis, Mark, Row, Zone, row_chart
+from gainwatt.study import BASE, Study, schemes, trained_variants, variants
 
 Rows = Sequence[dict[str, Any]]
 STATUS_TEXTS = {"oom": "out of memory", "unavailable": "unavailable", "missing": "not measured yet"}
@@ -39,8 +39,12 @@ def accuracy(study: Study, rows: Rows) -> Chart | None:
     drawn: list[Row] = []
     for scheme in schemes(study):
         drawn.append(Row(scheme, heading=True))
-        for place, variant in enumerate(variants(study)):
-            drawn.append(_accuracy_row(variant, place, scheme, cells.get((variant, scheme), {"status": "missing"})))
+        for variant in variants(study):
+            drawn.append(
+                _accuracy_row(
+                    variant, series_of(study, variant), scheme, cells.get((variant, scheme), {"status": "missing"})
+                )
+            )
     ends = [row[key] for row in rows for key in ("accuracy_low", "accuracy_high") if is_number(row.get(key))]
     low = max(0.0, 10 * ((100 * min(ends) - 4) // 10))
     high = min(100.0, -10 * (-(100 * max(ends) + 4) // 10))
@@ -50,12 +54,17 @@ def accuracy(study: Study, rows: Rows) -> Chart | None:
     return Chart(
         "accuracy", "Accuracy by scheme", text,
         row_chart("Accuracy of every cell with its interval", drawn, Axis("accuracy (% of the items)", low, high)),
-        "accuracy_matrix", [(i, variant) for i, variant in enumerate(variants(study)[:8])],
+        "accuracy_matrix", [(series_of(study, variant), variant) for variant in variants(study)[:7]],
         max(0, len(drawn) - MAX_ROWS),
     )  # fmt: skip
 
 
-def _accuracy_row(variant: str, place: int, scheme: str, row: dict[str, Any]) -> Row:
+def series_of(study: Study, variant: str) -> int:
+    """The series of a variant: its colour and symbol are those that it has in the figures."""
+    return NEUTRAL if variant == BASE else trained_variants(study).index(variant) % NEUTRAL
+
+
+def _accuracy_row(variant: str, series: int, scheme: str, row: dict[str, Any]) -> Row:
     if not is_number(row.get("accuracy")):
         status = str(row.get("status") or "missing")
         return Row(variant, text=STATUS_TEXTS.get(status, status), tone=status)
@@ -64,7 +73,7 @@ def _accuracy_row(variant: str, place: int, scheme: str, row: dict[str, Any]) ->
         f"{variant}, {scheme}: {percent(row['accuracy'])} % [{percent(row['accuracy_low'])}, "
         f"{percent(row['accuracy_high'])}], {number(row['correct'])} of {number(row['num_examples'])} items"
     )
-    return Row(variant, (Mark(value, tip, place, low, high),), text=f"{percent(row['accuracy'])} %")
+    return Row(variant, (Mark(value, tip, series, low, high),), text=f"{percent(row['accuracy'])} %")
 
 
 def survival(rows: Rows, margin: float) -> Chart | None:
@@ -75,7 +84,7 @@ def survival(rows: Rows, margin: float) -> Chart | None:
     for row in rows:
         change = interval(row["gain_survival_low"], row["gain_survival_high"])
         tip = f"{row['scheme']}, {row['variants']}: {points(row['gain_survival'])} points {change}: {row['verdict']}"
-        mark = Mark(*(100 * row["gain_survival"],), tip, 0, 100 * row["gain_survival_low"],
+        mark = Mark(100 * row["gain_survival"], tip, NEUTRAL, 100 * row["gain_survival_low"],
                     100 * row["gain_survival_high"])  # fmt: skip
         shown.append(Row(f"{row['scheme']} · {_short(row['variants'])}", (mark,), row["verdict"], row["verdict"]))
     widest = max(abs(100 * row[key]) for row in rows for key in ("gain_survival_low", "gain_survival_high"))

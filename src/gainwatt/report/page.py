@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -17,7 +18,7 @@ from gainwatt.report.findings import counts, differing
 from gainwatt.report.material import Material
 from gainwatt.report.rowchart import symbol
 from gainwatt.report.sections import Builder, counted
-from gainwatt.report.verdict import answer
+from gainwatt.report.verdict import Answer, answer
 
 
 @cache
@@ -85,7 +86,7 @@ def report_page(material: Material, commands: list[str], items_page: str | None)
         asset("common.js") + asset("report.js"),
         asset("base.css") + asset("report.css"),
         study=study,
-        answer=answer(study, material.rows("gain_survival"), material.rows("accuracy_matrix"), material.rows("gains")),
+        answer=answer_of(material),
         sections=sections,
         records=sum(len(records) for records in material.records.values()),
         made=list(dict.fromkeys([started[0], started[-1]])) if started else [],
@@ -99,6 +100,16 @@ def report_page(material: Material, commands: list[str], items_page: str | None)
         origin_of=origin_of,
         cost_sentence=cost_sentence(material),
     )
+
+
+def answer_of(material: Material) -> Answer:
+    """The answer from the tables; where cells were measured and no table says so, that is what is said."""
+    found = answer(
+        material.study, material.rows("gain_survival"), material.rows("accuracy_matrix"), material.rows("gains")
+    )
+    if "accuracy_matrix" in material.tables or not material.records.get("evaluate_gsm8k"):
+        return found
+    return replace(found, headline="Not answered: the tables have not been made from the records (run make_tables).")
 
 
 def cost_sentence(material: Material) -> str:

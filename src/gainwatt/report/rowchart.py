@@ -15,6 +15,8 @@ from gainwatt.report.svg import cut, tag, ticks
 WIDE, NARROW = 880, 340
 MAX_ROWS = 60
 SHAPES = 4
+NEUTRAL = 6
+"""The grey series: the base, and what belongs to no single variant. Trained variants come before it."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _whisker(low: float, high: float, y: float) -> str:
 
 def symbol(series: int, x: float, y: float) -> str:
     """Path of a series' symbol: disc, square, triangle or diamond, so that colour is not the only difference."""
-    shape = series % SHAPES
+    shape = 0 if series == NEUTRAL else (series + 1) % SHAPES
     if shape == 0:
         return f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z"
     if shape == 1:
