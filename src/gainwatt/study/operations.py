@@ -26,7 +26,7 @@ class Energy(Section):
     """The energy meter."""
 
     sample_hz: Annotated[float, Field(gt=0, le=100)] = 10.0
-    """Power samples per second and device, at least; a faster record of the driver itself is read where there is one."""
+    """Power samples per second and device, at least: a faster record that the driver keeps is read where it exists."""
     idle_s: Annotated[float, Field(ge=0, le=120)] = 10.0
     """Seconds of idle power measured before and after the work; 0 leaves net joules null."""
     rapl: bool = True
