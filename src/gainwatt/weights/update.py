@@ -48,7 +48,9 @@ class Update:
             self._step_sq[name] = self._step_sq[name] + quantizer.step_square_sum(before, flat.numel(), base.shape[1])
 
     def sums(self) -> dict[str, float]:
-        """What adds up over tensors: `changed`, `update_sq`, `base_sq`, `random_sq`, `flips.*`, `step_sq.*`, `random_flips.*`."""
+        """What adds up over tensors: `changed`, `update_sq`, `base_sq`, `flips.*`, `step_sq.*`; with noise also
+        `random_sq` and `random_flips.*`.
+        """
         found = {
             "numel": float(self._numel),
             "changed": float(self._changed),
