@@ -97,7 +97,7 @@ def main() -> None:
         variants = cells // len(records)
         wanted = [path.replace("base.", f"{name}.") for path in records
                   for name in ["base", *(f"grpo-s{seed}" for seed in range(variants - 1))]]  # fmt: skip
-        wall, cpu, said = snakemake(folder, "--cores", str(args.cores), "--quiet", "all", *wanted)
+        wall, cpu, said = snakemake(folder, "--quiet", "all", "--cores", str(args.cores), *wanted)
         made = len(list(folder.glob("results/large/benchmarks/*/*.tsv")))
         own = stand_in_s(folder)
         overhead = (wall * min(args.cores, made) - own * made) / made
