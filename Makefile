@@ -11,7 +11,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 # This checkout's package, also where the environment was made for another one and is only linked.
 export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: help env demo run tables report unlock validate fetch wheelhouse test test-lm-eval slurm test-slurm lint format clean-demo
+.PHONY: help env demo run tables report unlock validate fetch wheelhouse test test-lm-eval slurm test-slurm preview afterwards lint format clean-demo
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,12 @@ validate: $(CORE)/installed ## check every record of a study: make validate STUD
 fetch: $(CORE)/installed ## bring data, base model and wheels of a study for nodes without internet: make fetch STUDY=qwen2.5-1.5b
 	$(SNAKEMAKE) fetch --config study=config/$(STUDY).yaml
 	$(MAKE) wheelhouse NAME=core
+
+preview: $(CORE)/installed ## what a study will cost, by rule: jobs, GPU-hours, disk, joules: make preview STUDY=demo
+	@$(BIN)/python scripts/preview.py --study config/$(STUDY).yaml
+
+afterwards: $(CORE)/installed ## what a study has used, by rule, beside Slurm's accounting: make afterwards STUDY=demo
+	@$(BIN)/python scripts/afterwards.py --study config/$(STUDY).yaml
 
 wheelhouse: ## download the wheels of an environment for machines without internet: make wheelhouse NAME=core
 	$(PYTHON) -m pip wheel --quiet --requirement envs/$(NAME).txt --wheel-dir .wheels/$(NAME)
