@@ -145,7 +145,7 @@ def with_interpreter(command: str) -> str:
     """A rule's shell command that says which environment is missing where `params.python` is not there."""
     return (
         "python='{params.python}'; python=${{python##* -- }}; command -v ${{python%% *}} > /dev/null || {{ "
-        "echo \"error: there is no interpreter $python\" > {log}; "
+        'echo "error: there is no interpreter $python" > {log}; '
         "echo '  what to do: make env NAME={params.environment}' >> {log}; cat {log} >&2; exit 4; }}; " + command
     )
 
