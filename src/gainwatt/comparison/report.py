@@ -84,7 +84,8 @@ def _headline(found: Comparison) -> str:
             for row in different
         ]
     else:
-        lines.append("No difference was shown to exceed noise.")
+        alone = " by a test; differences of single runs are named as such" if counted[VERDICTS[1]] else ""
+        lines.append(f"No difference was shown to exceed noise{alone}.")
     return "\n".join(lines) + "\n"
 
 

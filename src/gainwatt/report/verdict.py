@@ -112,7 +112,7 @@ def _gain(study: Study, main: Sequence[Row], matrix: Sequence[Row], gains: Seque
     if seeds > 1:
         text += f" (mean of {seeds} training seeds"
         return text + (f": {_join(of_seed, ' and ')})." if of_seed and seeds <= 4 else ").")
-    return text + (f" ({of_seed[0].partition(' ')[2]})." if of_seed else ".")
+    return text + (f" {of_seed[0].partition(' ')[2]}." if of_seed else ".")
 
 
 def _items(main: Sequence[Row], study: Study) -> str:

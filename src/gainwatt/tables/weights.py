@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from gainwatt.record import Record
-from gainwatt.study import BASE, DENSE, Cell, quantized_schemes, trained_variants
+from gainwatt.study import BASE, DENSE, Cell, quantized_schemes, schemes
 from gainwatt.tables.results import Results, read_sidecar
 from gainwatt.tables.write import to_markdown
 from gainwatt.weights.pairing import check_pairing
@@ -24,8 +24,9 @@ def weights(results: Results) -> list[Row]:
     """
     rows = []
     for variant, record in results.diagnoses.items():
-        for cell, evaluation in results.evaluations.items():
-            if cell.variant == variant and evaluation["status"] == "ok" and record["status"] == "ok":
+        for scheme in schemes(results.study) if record["status"] == "ok" else ():
+            evaluation = results.measured(Cell(variant, scheme))
+            if evaluation is not None:
                 check_pairing(record, evaluation)
         numbers = {name: value for name, value in record["metrics"].items() if not isinstance(value, list | dict)}
         rows.append({"variant": variant, "checkpoint": DENSE, "status": record["status"], **numbers})
@@ -60,9 +61,9 @@ def weight_errors(results: Results) -> list[Row]:
 def _error_row(
     results: Results, variant: str, scheme: str, source: str, relative: float | None, metric: str
 ) -> Row:  # fmt: skip
-    base = _measured(results).get(BASE)
+    base = results.diagnoses.get(BASE)
     before = None
-    if base is not None and variant != BASE:
+    if base is not None and base["status"] == "ok" and variant != BASE:
         before = _error(base, metric)
         if before is None and source == "stored":
             before, _ = _stored_error(results, Cell(BASE, scheme), base)
@@ -101,11 +102,12 @@ def weight_changes(results: Results) -> list[Row]:
     looks at text, part of the flips comes from its own search.
     """
     rows: list[Row] = []
+    controls = control_variants(results.study)
     for variant, record in _measured(results).items():
         if variant == BASE:
             continue
         metrics = record["metrics"]
-        kind = "GRPO" if variant in trained_variants(results.study) else "SFT"
+        kind = "SFT" if variant in controls else "GRPO"
         for scheme in _proxies(results):
             key = column_name(scheme)
             flips, noise = metrics.get(f"code_flip_frac_{key}"), metrics.get(f"random_code_flip_frac_{key}")
