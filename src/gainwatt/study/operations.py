@@ -182,4 +182,5 @@ class Paths(Section):
     results: str = "results"
     """Records, tables, figures and logs go to `<results>/<study>/`."""
     scratch: str | None = None
-    """Checkpoints and unfinished work go to `<scratch>/<study>/` (none: the results folder)."""
+    """Checkpoints and unfinished work go to `<scratch>/<study>/` (none: the results folder); on a cluster every
+    node must see it under this path."""
