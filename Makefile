@@ -65,7 +65,7 @@ unlock: ## remove the lock that a killed run left (first make sure that no other
 	$(SNAKEMAKE) --unlock --config study=config/$(STUDY).yaml
 
 test: $(CORE)/installed-dev ## install what the tests need and run them
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo and not faults"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo and not faults and not slurm"
 
 faults: $(CORE)/installed-dev ## stop, starve and crowd every stage on purpose, and see that the same command goes on (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m faults
