@@ -104,3 +104,12 @@ def test_the_workflow_starts_no_measurement_whatever_the_file_times(clone, light
     assert {path: path.stat().st_mtime_ns for path in records} == before
     assert not (layout.results / "checkpoints").exists()
     assert sorted((layout.results / "records").rglob("*")) == records
+
+
+def test_the_workflow_shows_why_records_were_refused(clone, light):
+    folder, _ = clone
+    asked = ["study=study.yaml", 'set=["evaluate.max_new_tokens=3"]']
+    done = run(folder, light, "-m", "snakemake", "--cores", "1", "tables", "--config", *asked)
+    assert done.returncode != 0
+    assert "evaluate.max_new_tokens was 512, and the study says 3" in done.stderr
+    assert "--allow-stale" in done.stderr

@@ -126,6 +126,7 @@ def test_other_machines_are_named_and_still_measured(pair):
     assert row.relative == pytest.approx(-0.5)
     assert "another machine (GPU model, power limit)" in row.note
     assert "different" not in verdicts(found)
+    assert "No difference was shown to exceed noise by a test; differences of single runs" in as_markdown(found)
 
 
 def test_a_single_run_within_the_noise_floor(pair):

@@ -28,7 +28,7 @@ def test_one_scheme(study):
     assert found.headline == "Not in full: the gain is reduced under bnb-nf4."
     assert found.sentences[0] == (
         "At fp32 the base model answers 36.4 % of the items, the trained one 55.4 %: a gain of +19.0 points "
-        "([+15.0, +21.0])."
+        "[+15.0, +21.0]."
     )
     assert found.schemes[0].sentence == (
         "The gain is +15.8 points instead of +19.0: a change of −3.2 points (95 % interval [−5.8, −0.5]), judged "

@@ -16,7 +16,7 @@ rule tables:
         python=workflow_help.interpreter(STUDY, "light"),
         script=SCRIPTS / "make_tables.py",
     shell:
-        "{params.python} {params.script} > {log} 2>&1"
+        "{params.python} {params.script} 2>&1 | tee {log} >&2"
 
 
 rule figures:
@@ -28,4 +28,4 @@ rule figures:
         python=workflow_help.interpreter(STUDY, "light"),
         script=SCRIPTS / "make_figures.py",
     shell:
-        "{params.python} {params.script} > {log} 2>&1"
+        "{params.python} {params.script} 2>&1 | tee {log} >&2"

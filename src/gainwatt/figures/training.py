@@ -30,10 +30,12 @@ def training(results: Results) -> Any | None:
         series = [(rows["step"], rows[column]) for rows in runs.values()]
         _lines(seconds, series, colours, ls=dashes, **_line(many))
     reward.set(title="Reward", xlabel="optimizer step", ylabel="mean reward of the completions")
-    length.set(title="Completion length", xlabel="optimizer step", ylabel="mean tokens", ylim=(0, None))
-    seconds.set(title="Time of a step", xlabel="optimizer step", ylabel="seconds", ylim=(0, None))
+    length.set(title="Completion length", xlabel="optimizer step", ylabel="mean tokens")
+    seconds.set(title="Time of a step", xlabel="optimizer step", ylabel="seconds")
     for axes in (reward, length, seconds):
         axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (length, seconds):
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     names = [name for name in trained_variants(results.study) if name in runs]
     handles = [style.handle(name, color=style.colour(results.study, name)) for name in names]
     if many:
