@@ -62,6 +62,17 @@ def test_an_unknown_config_key_is_named():
     assert "study=FILE" in caught.value.hint
 
 
+@pytest.mark.parametrize(("slurm", "given", "expected"), [("7", None, "1"), ("7", "0", "0"), (None, None, None)])
+def test_jobs_of_slurm_do_not_ask_the_hub(file, monkeypatch, slurm, given, expected):
+    for name, value in (("SLURM_JOB_ID", slurm), ("HF_HUB_OFFLINE", given)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    workflow.study_from_config({"study": str(file)}, ROOT)
+    assert os.environ.get("HF_HUB_OFFLINE") == expected
+    os.environ.pop("HF_HUB_OFFLINE", None)
+
+
 def test_resources_grow_with_the_attempt():
     grow = workflow.growing(100)
     assert [grow(None, attempt=n) for n in (1, 2, 3)] == [100, 200, 300]
