@@ -86,7 +86,9 @@ def test_every_record_says_how_it_was_made(demo):
     _, layout = demo
     folder = layout.results / "records"
     stages = sorted(path.name for path in folder.iterdir())
-    assert stages == ["diagnose_weights", "evaluate_gsm8k", "prepare_data", "quantize", "train_grpo", "warm_start"]
+    assert stages == [
+        "diagnose_weights", "evaluate_gsm8k", "prepare_data", "quantize", "train_grpo", "train_sft_control", "warm_start",
+    ]  # fmt: skip
     for stage in stages:
         for record in read_records(folder, stage):
             assert record["status"] == "ok"
@@ -122,7 +124,37 @@ def test_train_and_test_share_no_question_and_no_combination(demo):
 def test_weights_are_diagnosed_on_the_evaluated_checkpoints(demo):
     study, layout = demo
     rows = table(layout, "weights")
-    assert [row["variant"] for row in rows] == variants(study)
+    assert [row["variant"] for row in rows] == [*variants(study), "sft-s0"]
+
+
+def test_training_flips_about_as_many_codes_as_its_controls(demo):
+    """The supervised control has the same step size, so an NF4 code is about as likely to flip."""
+    _, layout = demo
+    flips = {
+        row["change"]: float(row["code_flip_frac"])
+        for row in table(layout, "weight_changes")
+        if row["scheme"] == "bnb-nf4" and row["code_flip_frac"]
+    }
+    assert {"grpo-s0", "sft-s0"} <= set(flips)
+    assert 0 < flips["grpo-s0"] < 0.5
+    assert flips["sft-s0"] == pytest.approx(flips["grpo-s0"], rel=0.25)
+
+
+def test_the_validator_finds_nothing(demo):
+    _, layout = demo
+    assert table(layout, "validation") == []
+    assert (layout.tables / "checked.json").exists()
+
+
+def test_the_pages_show_the_verdict_of_every_scheme(demo):
+    study, layout = demo
+    report = (layout.results / "report.html").read_text(encoding="utf-8")
+    for row in table(layout, "gain_survival"):
+        assert row["verdict"] in report
+    for scheme in study.quantize.schemes:
+        assert scheme in report
+    assert "http://" not in report.replace("http://www.w3.org/", "")
+    assert (layout.results / "items.html").stat().st_size > 100_000
 
 
 def test_every_figure_is_drawn_or_says_why_not(demo):
@@ -146,5 +178,8 @@ def test_tables_are_the_same_bytes_again(demo, tmp_path):
     _, layout = demo
     command = [sys.executable, "scripts/make_tables.py", "--study", "config/demo.yaml", "--out", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    for path in layout.tables.iterdir():
+    made = sorted(path.name for path in tmp_path.iterdir())
+    others = {"validation.csv", "checked.json"}  # by the validator
+    assert made == sorted(path.name for path in layout.tables.iterdir() if path.name not in others)
+    for path in (layout.tables / name for name in made):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
