@@ -87,7 +87,8 @@ def test_every_record_says_how_it_was_made(demo):
     folder = layout.results / "records"
     stages = sorted(path.name for path in folder.iterdir())
     assert stages == [
-        "diagnose_weights", "evaluate_gsm8k", "prepare_data", "quantize", "train_grpo", "train_sft_control", "warm_start",
+        "diagnose_weights", "evaluate_gsm8k", "prepare_data", "quantize", "train_grpo", "train_sft_control",
+        "warm_start",
     ]  # fmt: skip
     for stage in stages:
         for record in read_records(folder, stage):
