@@ -1,4 +1,4 @@
-"""AWQ through this project against a plain llm-compressor run of the same settings, in one session.
+"""AWQ through this project against a plain llm-compressor run of the same settings, one after the other on one machine.
 
     python benchmarks/awq.py --checkpoint results/…/base/dense/manifest.json --data results/…/data/train.jsonl
 
