@@ -45,9 +45,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train_grpo": ("--variant", "grpo-s0"),
     "quantize": CELL,
     "evaluate_gsm8k": CELL,
+    "train_sft_control": (),
     "diagnose_weights": ("--variant", "grpo-s0"),
     "make_tables": (),
     "make_figures": (),
+    "make_report": (),
 }
 
 # Runs before a script's first line: counts what it does to files below FAULT_ROOT, and stops it where it was told to.

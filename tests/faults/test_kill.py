@@ -19,7 +19,9 @@ STEP = ("step", "reward", "loss", "prompt_indices", "completion_tokens_mean")
 
 def product(place, stage):
     """What a stage made, without what differs between any two runs."""
-    made = {}
+    made: dict[str, object] = {}
+    if stage == "make_report":
+        return {name: (place.results / name).read_bytes() for name in ("report.html", "items.html")}
     folders = {"prepare_data": "data", "make_tables": "tables", "make_figures": "figures"}
     if stage in folders:
         folder = place.results / folders[stage]
