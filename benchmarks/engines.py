@@ -26,7 +26,6 @@ import itertools
 import json
 import math
 import random
-import statistics
 import sys
 import tempfile
 import threading
@@ -36,7 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gainwatt.atomic import write_json, write_text
+from engines_judge import SLICES, judge, write
+
 from gainwatt.engines.base import Request
 from gainwatt.engines.processes import end_with_parent
 from gainwatt.engines.vllm import VllmEngine
@@ -47,10 +47,6 @@ from gainwatt.study import Study, load_study
 from gainwatt.study.evaluation import Vllm
 
 ROOT = Path(__file__).parents[1]
-SLICES = 10
-FAST = 0.95
-"""A slice counts where its throughput is at least this share of plain vLLM's."""
-WANTED_SHARE = 0.90
 SHAPES = {
     "qwen2.5-1.5b": {"hidden": 1536, "intermediate": 8960, "layers": 28, "heads": 12, "kv_heads": 2, "vocab": 151936},
     "tiny": {"hidden": 256, "intermediate": 512, "layers": 4, "heads": 4, "kv_heads": 2, "vocab": 8192},
@@ -216,46 +212,6 @@ def _run(arm: str, progress: Progress, tokens: int, window_s: float) -> dict[str
     return found
 
 
-def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Throughputs of both arms, and the share of our windows spent in slices at plain vLLM's speed."""
-    arms = {arm: [run for run in runs if run["arm"] == arm] for arm in ("ours", "raw")}
-    plain = [statistics.median(run["slices_s"][i] for run in arms["raw"]) for i in range(SLICES)]
-    fast = [sum(s for s, p in zip(run["slices_s"], plain, strict=True) if s <= p / FAST) for run in arms["ours"]]
-    share = sum(fast) / sum(sum(run["slices_s"]) for run in arms["ours"])
-    speed = {arm: statistics.mean(run["tok_s"] for run in found) for arm, found in arms.items()}
-    return {
-        "ours_tok_s": speed["ours"],
-        "raw_tok_s": speed["raw"],
-        "ratio": speed["ours"] / speed["raw"],
-        "share_at_95_percent_of_raw": share,
-        "passed": share >= WANTED_SHARE,
-    }
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """The result as a small table with its conditions."""
-    about, judged = result["about"], result["result"]
-    lines = [
-        f"# Evaluation against plain vLLM: {about['items']} prompts x {about['tokens']} tokens, {about['shape']}",
-        "",
-        f"vLLM {about['vllm']['vllm_version']}, attention {about['vllm']['attention']}, {about['device']}",
-        "",
-        "| run | arm | tokens | window (s) | tok/s |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {i} | {run['arm']} | {run['tokens']} | {run['window_s']:.2f} | {run['tok_s']:.0f} |"
-        for i, run in enumerate(result["runs"], start=1)
-    ]
-    lines += [
-        "",
-        f"Mean {judged['ours_tok_s']:.0f} tok/s against {judged['raw_tok_s']:.0f} tok/s: {judged['ratio']:.1%}. "
-        f"Share of our window at 95 % of plain vLLM's throughput or more: {judged['share_at_95_percent_of_raw']:.1%} "
-        f"(wanted: {WANTED_SHARE:.0%}).",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def _device() -> str:
     import torch
 
@@ -298,15 +254,6 @@ def main() -> int:
     return 0 if judge(runs)["passed"] else 1
 
 
-def report(runs: list[dict[str, Any]], settings: dict[str, Any], args: argparse.Namespace) -> None:
-    """Write and show the result."""
-    about = {**vars(args), "out": str(args.out), "device": _device(), "vllm": settings}
-    result = {"about": about, "result": judge(runs), "runs": runs}
-    write_json(args.out.with_suffix(".json"), result)
-    write_text(args.out.with_suffix(".md"), markdown(result))
-    print(markdown(result), flush=True)
-
-
 def measure(folder: Path, requests: list[Request], args: argparse.Namespace, limit: int) -> list[dict[str, Any]]:
     """Both engines side by side in one process; each warmed up by a whole run that does not count."""
     options = Vllm(gpu_memory_utilization=args.memory)
@@ -326,7 +273,7 @@ def measure(folder: Path, requests: list[Request], args: argparse.Namespace, lim
         for arm in arms.values():
             arm()
         runs = [arms[letter]() for letter in "ABBA" * args.blocks]
-        report(runs, engine.settings, args)
+        write(args.out, runs, {**vars(args), "out": str(args.out), "device": _device(), "vllm": engine.settings})
     finally:
         if raw is not None and raw is not engine.llm:
             raw.llm_engine.engine_core.shutdown()

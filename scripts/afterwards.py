@@ -11,9 +11,9 @@ from pathlib import Path
 
 from gainwatt import cli
 from gainwatt.cluster.afterwards import afterwards, ask_sacct
-from gainwatt.cluster.history import read_past
+from gainwatt.cluster.history import finish, read_past
 from gainwatt.errors import InputError
-from gainwatt.tables.write import to_markdown, write_csv
+from gainwatt.tables.write import to_markdown
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,10 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"without Slurm's accounting: {reason}")
     if rows[-1]["gross_j"] is None:
         print("no joules: no record was made on a machine with an energy meter")
-    for what in refused:
-        print(f"left out: {what}")
-    if args.out is not None:
-        write_csv(args.out, rows)
+    finish(rows, refused, args.out)
     return 0
 
 

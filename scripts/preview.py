@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gainwatt import cli
-from gainwatt.cluster.history import read_past
+from gainwatt.cluster.history import finish, read_past
 from gainwatt.cluster.preview import GUESSED_GPU_W, preview
 from gainwatt.errors import InputError
-from gainwatt.tables.write import to_markdown, write_csv
+from gainwatt.tables.write import to_markdown
 
 SHOWN = (
     "rule", "jobs", "to_do", "gpus_each", "hours", "gpu_hours", "hours_basis", "gross_j", "joules_basis", "disk_gb",
@@ -45,10 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         f"(joules: GPUs at {GUESSED_GPU_W:.0f} W): an upper limit.\n`while_running_gb` is what one training needs "
         "besides, in the scratch folder. A dash: not even a guess."
     )
-    for what in refused:
-        print(f"left out: {what}")
-    if args.out is not None:
-        write_csv(args.out, rows)
+    finish(rows, refused, args.out)
     return 0
 
 

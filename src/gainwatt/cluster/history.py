@@ -10,6 +10,7 @@ from typing import Any
 
 from gainwatt.errors import RecordError
 from gainwatt.record import Record, read_record
+from gainwatt.tables.write import Row, write_csv
 
 GPU_BOARD = "gpu_board"
 
@@ -28,6 +29,14 @@ class Past:
     net_j: float | None
     kept_bytes: int
     weight_bytes: int | None
+
+
+def finish(rows: list[Row], refused: Iterable[str], out: Path | None) -> None:
+    """Name the records that were left out, and write the table as CSV where that was asked for."""
+    for what in refused:
+        print(f"left out: {what}")
+    if out is not None:
+        write_csv(out, rows)
 
 
 def read_past(folders: Iterable[Path]) -> tuple[list[Past], list[str]]:
