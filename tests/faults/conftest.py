@@ -45,10 +45,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train_grpo": ("--variant", "grpo-s0"),
     "quantize": CELL,
     "evaluate_gsm8k": CELL,
+    "evaluate_perplexity": (*CELL, "--set", "perplexity={corpus: 'data:validation', window: 32, stride: 16}"),
     "train_sft_control": (),
     "diagnose_weights": ("--variant", "grpo-s0"),
     "make_tables": (),
     "make_figures": (),
+    "validate": ("--report-only",),
     "make_report": (),
 }
 

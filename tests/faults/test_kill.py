@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 from pyarrow import parquet
@@ -20,6 +22,8 @@ STEP = ("step", "reward", "loss", "prompt_indices", "completion_tokens_mean")
 def product(place, stage):
     """What a stage made, without what differs between any two runs."""
     made: dict[str, object] = {}
+    if stage == "validate":
+        return (place.results / "tables" / "validation.csv").read_bytes()
     if stage == "make_report":
         return {name: (place.results / name).read_bytes() for name in ("report.html", "items.html")}
     folders = {"prepare_data": "data", "make_tables": "tables", "make_figures": "figures"}
@@ -56,6 +60,23 @@ def test_the_same_command_goes_on(before, after, stage):
     assert done.returncode == 0, done.stderr
     assert product(place, stage) == expected
     assert place.files() == whole.files()
+
+
+def test_bringing_a_local_model_goes_on(before, after, monkeypatch):
+    monkeypatch.setitem(COMMANDS, "fetch_model", ("--set", "model.source=local"))
+    manifest = Path("checkpoints", "base", "dense", "manifest.json")
+    made = []
+    for at in (None, 1, 2):
+        place = before("prepare_data")
+        shutil.copytree((after("warm_start").results / manifest).parent, place.folder / "local")
+        (place.folder / "local" / "manifest.json").unlink()
+        if at is not None:
+            assert place.run("fetch_model", at=at).returncode == -9
+        done = place.run("fetch_model")
+        assert done.returncode == 0, done.stderr
+        made.append((json.loads((place.results / manifest).read_text())["sha256"], place.files()))
+        shutil.rmtree(place.folder)
+    assert made[0] == made[1] == made[2]
 
 
 def test_a_resumed_training_does_not_start_over(before, after):
