@@ -14,13 +14,16 @@ from faults.conftest import COMMANDS
 # Bytes that one file may have, small enough to stop each stage at something that it writes.
 LIMITS = {
     "prepare_data": 2_000, "warm_start": 50_000, "train_grpo": 50_000, "quantize": 50_000, "evaluate_gsm8k": 400,
-    "diagnose_weights": 400, "make_tables": 300, "make_figures": 5_000,
+    "evaluate_perplexity": 400, "train_sft_control": 50_000, "diagnose_weights": 400, "make_tables": 300,
+    "make_figures": 5_000, "validate": 100, "make_report": 5_000,
 }  # fmt: skip
 
 
 def limit(stage):
+    size_bytes = LIMITS[stage]
+
     def before_exec():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMITS[stage], LIMITS[stage]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
     return before_exec
 
