@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from factories import ROOT, run_script, write_items, write_study
+from faults.conftest import HOOK
 from gainwatt.checkpoint import write_manifest
 from gainwatt.modeling import load_tokenizer
 from gainwatt.record import read_record
@@ -35,9 +36,10 @@ def prepared(tmp_path, tiny_folder):
     return write
 
 
-def run_with(python, script, *options):
-    """Run a script with the interpreter that has lm-eval."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT / "src")}
+def run_with(python, script, *options, paths=(), **more):
+    """Run a script with the interpreter that has lm-eval; `more` are variables of its environment."""
+    searched = os.pathsep.join(map(str, [*paths, ROOT / "src"]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": searched, **more}
     command = [python, str(ROOT / "scripts" / f"{script}.py"), *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
 
@@ -96,6 +98,51 @@ def test_a_task_of_ones_own_and_hellaswag_itself(prepared, tmp_path, lm_eval_pyt
     about = record["settings"]["lm_eval"]["tasks"]["hellaswag"]
     assert (about["items_in_task"], about["version"], about["dataset_path"]) == (12, 1.0, "Rowan/hellaswag")
     assert not list(layout.work("evaluate_tasks", "base.fp32").glob("*.json"))
+
+
+@pytest.mark.lm_eval
+def test_a_killed_run_goes_on_with_the_tasks_that_are_left(prepared, tmp_path, lm_eval_python):
+    """Killed while the second task's results and while the record are being renamed: the same items, nothing left."""
+    folder, hook = tmp_path / "example", tmp_path / "hook"
+    for path in (folder, hook):
+        path.mkdir()
+    (hook / "sitecustomize.py").write_text(HOOK)
+    sections = {"tasks": {"names": ["question_endings", "second"], "include_path": str(folder)}}
+    file, layout = prepared(**sections)
+    assert run_script("evaluate_tasks", "--study", file, "--write-example", folder).returncode == 0
+    (example,) = folder.glob("*.yaml")
+    (folder / "second.yaml").write_text(example.read_text().replace("task: question_endings", "task: second"))
+    path, work = layout.record("evaluate_tasks", "base.fp32"), layout.work("evaluate_tasks", "base.fp32")
+    names = {"FAULT_ROOT": str(layout.results), "FAULT_SIGNAL": "SIGKILL"}
+
+    def run(**more):
+        return run_with(lm_eval_python, "evaluate_tasks", "--study", file, *CELL, paths=[hook], **names, **more)
+
+    def product():
+        record = read_record(path, stage="evaluate_tasks")
+        assert record["status"] == "ok", record["reason"]
+        samples = parquet.read_table(path.with_suffix(".samples.parquet")).to_pylist()
+        scores = {name: value for name, value in record["metrics"].items() if not name.endswith("_mib")}
+        return scores, record["inputs"], record["settings"]["lm_eval"], samples
+
+    assert run().returncode == 0
+    expected = product()
+    for made in (path, path.with_suffix(".samples.parquet")):
+        made.unlink()
+    finished = []
+    for at in (work / "second.json", path):
+        done = run(FAULT_AT=f"os.rename {at.relative_to(layout.results)}")
+        assert done.returncode == -9, done.stderr[-2000:]
+        assert not path.exists()
+        finished.append({found.name: found.stat().st_mtime_ns for found in work.glob("*.json")})
+    assert [sorted(found) for found in finished] == [
+        ["question_endings.json"],
+        ["question_endings.json", "second.json"],
+    ]
+    assert finished[0]["question_endings.json"] == finished[1]["question_endings.json"], "the first task ran again"
+    assert run().returncode == 0
+    assert product() == expected
+    assert not list(work.glob("*"))
 
 
 @pytest.mark.lm_eval
