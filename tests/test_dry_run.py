@@ -21,6 +21,7 @@ from gainwatt.study import (
     quantization_cells,
     trained_variants,
 )
+from gainwatt.study.branches import branch_records
 from gainwatt.weights.variants import control_variants, diagnosed_variants
 from gainwatt.workflow import base_stage
 
@@ -52,12 +53,13 @@ def jobs(text: str) -> Counter[tuple[str, str]]:
 
 def expected(study: Study) -> set[tuple[str, str]]:
     layout = Layout.of(study)
-    wanted = {("prepare_data", "data"), (base_stage(study), "base")}
+    wanted = {("prepare_data", "data"), (base_stage(study), "base")} if study.matrix else set()
     wanted |= {("train_grpo", variant) for variant in trained_variants(study)}
     wanted |= {("quantize", cell.name) for cell in quantization_cells(study)}
     wanted |= {("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)}
     wanted |= {("diagnose_weights", variant) for variant in diagnosed_variants(study)}
     wanted |= {("train_sft_control", variant) for variant in control_variants(study)}
+    wanted |= set(branch_records(study))
     records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
     ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
     ends |= {("validate", str(layout.tables / "validation.csv")), ("check", str(layout.tables / "checked.json"))}

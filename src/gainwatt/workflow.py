@@ -25,10 +25,10 @@ from gainwatt.study import (
     load_study,
     quantization_cells,
     quantized_schemes,
-    schemes,
     trained_variants,
     variants,
 )
+from gainwatt.study.branches import KINDS, branch_records
 from gainwatt.study.operations import Needs
 from gainwatt.weights.variants import control_variants, diagnosed_variants
 
@@ -122,10 +122,12 @@ def find_interpreter(study: Study, environment: str) -> str | None:
 
 def lacking_environments(study: Study) -> list[str]:
     """Environments that the study's schemes need and that this machine does not have."""
-    cells = [("quantize", scheme) for scheme in quantized_schemes(study)]
-    cells += [("evaluate", scheme) for scheme in schemes(study)]
-    names = {environment_of(study, kind, scheme) for kind, scheme in cells} - {"core"}
-    if study.tasks is not None:
+    cells = [("quantize", cell.scheme) for cell in quantization_cells(study)]
+    cells += [("evaluate", cell.scheme) for cell in evaluation_cells(study)]
+    names = {environment_of(study, kind, scheme) for kind, scheme in cells}
+    names |= {environment_of(study, KINDS[stage]) for stage, _ in branch_records(study)}
+    names -= {"core"}
+    if study.tasks is not None and study.matrix:
         names.add(environment_of(study, "tasks"))
     return sorted(name for name in names if find_interpreter(study, name) is None)
 
@@ -197,12 +199,13 @@ def records(study: Study, layout: Layout) -> list[str]:
     diagnoses = [layout.record("diagnose_weights", variant) for variant in diagnosed_variants(study)]
     quality = [stage for stage, section in QUALITY.items() if getattr(study, section) is not None]
     more = [layout.record(stage, cell.name) for stage in quality for cell in evaluation_cells(study)]
-    return [str(path) for path in (*cells, *diagnoses, *more)]
+    branches = [layout.record(stage, name) for stage, name in branch_records(study)]
+    return [str(path) for path in (*cells, *diagnoses, *more, *branches)]
 
 
 def every_record(study: Study, layout: Layout) -> list[str]:
     """Every record of the study: those of `records`, and those of the stages before them."""
-    made = [layout.record("prepare_data", "data"), layout.record(base_stage(study), BASE)]
+    made = [layout.record("prepare_data", "data"), layout.record(base_stage(study), BASE)] if study.matrix else []
     made += [layout.record("train_grpo", variant) for variant in trained_variants(study)]
     made += [layout.record("quantize", cell.name) for cell in quantization_cells(study)]
     made += [layout.record("train_sft_control", variant) for variant in control_variants(study)]

@@ -15,6 +15,7 @@ from gainwatt.study import (
     quantized_schemes,
     schemes,
     trained_variants,
+    variants,
 )
 from gainwatt.weights.variants import (
     control_variants,
@@ -63,8 +64,8 @@ def diagnosis_options(wildcards):
 
 
 wildcard_constraints:
-    variant="|".join(diagnosed_variants(STUDY)),
+    variant="|".join(dict.fromkeys([*variants(STUDY), *diagnosed_variants(STUDY)])),
     control="|".join(control_variants(STUDY)) or "none",
-    trained="|".join(trained_variants(STUDY)),
+    trained="|".join(trained_variants(STUDY)) or "none",
     scheme="|".join(schemes(STUDY)),
     quantized="|".join(quantized_schemes(STUDY)) or "none",

@@ -19,6 +19,7 @@ from typing import Any
 from gainwatt.cluster.history import Past
 from gainwatt.schemes import get_scheme
 from gainwatt.study import Layout, Study
+from gainwatt.study.branches import KINDS
 from gainwatt.workflow import QUALITY, every_record, needs
 
 GUESSED_GPU_W = 400.0
@@ -26,7 +27,7 @@ GUESSED_GPU_W = 400.0
 KIND_OF_STAGE = {
     "prepare_data": "light", "warm_start": "prepare", "fetch_model": "prepare", "train_grpo": "train",
     "train_sft_control": "train", "quantize": "quantize", "evaluate_gsm8k": "evaluate",
-    "diagnose_weights": "diagnose", **QUALITY,
+    "diagnose_weights": "diagnose", **QUALITY, **KINDS,
 }  # fmt: skip
 LIGHT = ("make_tables", "make_figures", "validate", "make_report", "check")
 _MAKES_CHECKPOINT = ("fetch_model", "warm_start", "train_grpo", "train_sft_control", "quantize")

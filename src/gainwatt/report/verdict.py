@@ -42,6 +42,8 @@ class Answer:
 
 def answer(study: Study, survivals: Sequence[Row], matrix: Sequence[Row], gains: Sequence[Row]) -> Answer:
     """The answer from the rows of the tables gain_survival, accuracy_matrix and gains."""
+    if not study.matrix:
+        return Answer("This study profiles: it has no matrix of variants and schemes.", [], [])
     main = _main_rows(survivals)
     verdicts = [_scheme(row, study) for row in main]
     sentences = [_gain(study, main, matrix, gains), _items(main, study), _without(study, verdicts)]

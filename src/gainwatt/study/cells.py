@@ -25,8 +25,8 @@ class Cell:
 
 
 def trained_variants(study: Study) -> list[str]:
-    """Names of the trained variants, one per training seed, in the study's order."""
-    return [f"grpo-s{seed}" for seed in study.train.seeds]
+    """Names of the trained variants, one per training seed, in the study's order; none in a study without matrix."""
+    return [f"grpo-s{seed}" for seed in study.train.seeds] if study.matrix else []
 
 
 def variants(study: Study) -> list[str]:
@@ -45,12 +45,16 @@ def quantized_schemes(study: Study) -> list[str]:
 
 
 def evaluation_cells(study: Study) -> list[Cell]:
-    """Every cell of the accuracy matrix, base first."""
+    """Every cell of the accuracy matrix, base first; none in a study without matrix."""
+    if not study.matrix:
+        return []
     return [Cell(variant, scheme) for variant in variants(study) for scheme in schemes(study)]
 
 
 def quantization_cells(study: Study) -> list[Cell]:
-    """Every cell that needs a checkpoint made by quantization."""
+    """Every cell of the matrix that needs a checkpoint made by quantization."""
+    if not study.matrix:
+        return []
     return [Cell(variant, scheme) for variant in variants(study) for scheme in quantized_schemes(study)]
 
 

@@ -69,6 +69,8 @@ class Study(Section):
     """The questions."""
     model: Model
     """The base model."""
+    matrix: bool = True
+    """Train, quantize, evaluate and diagnose every variant and scheme; `false`: run only the optional sections."""
     embedded: Embedded = Embedded()
     """Used only where data or model say `embedded`."""
     train: Train = Train()

@@ -15,6 +15,7 @@ from gainwatt.errors import RecordError
 from gainwatt.record import Record, read_record
 from gainwatt.stats.resample import binary
 from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants
+from gainwatt.study.branches import branch_records
 from gainwatt.tables.resamples import Resamples
 from gainwatt.tables.stale import Freshness, Stale, refuse
 from gainwatt.weights.variants import diagnosed_variants
@@ -43,6 +44,8 @@ class Results:
     diagnoses: dict[str, Record] = field(default_factory=dict)
     perplexities: dict[Cell, Record] = field(default_factory=dict)
     tasks: dict[Cell, Record] = field(default_factory=dict)
+    branches: dict[str, dict[str, Record]] = field(default_factory=dict)
+    """Stage of an optional branch -> name -> record."""
     stale: list[Stale] = field(default_factory=list)
     _rows: dict[Any, list[Row]] = field(default_factory=dict)
     _read: dict[Path, Record] = field(default_factory=dict)
@@ -69,9 +72,12 @@ class Results:
             found._add(found.trainings, variant, layout.record("train_grpo", variant), "train_grpo")
         for variant in diagnosed_variants(study):
             found._add(found.diagnoses, variant, layout.record("diagnose_weights", variant), "diagnose_weights")
-        if not found.evaluations:
+        for stage, name in branch_records(study):
+            found._add(found.branches.setdefault(stage, {}), name, layout.record(stage, name), stage)
+        if not (found.evaluations if study.matrix else any(found.branches.values())):
+            kind = "evaluation record" if study.matrix else "record"
             raise RecordError(
-                f"there is no evaluation record of the study {study.study!r} under {found.folder}",
+                f"there is no {kind} of the study {study.study!r} under {found.folder}",
                 "run the study first, or give the folder that holds its records with --set paths.results=DIR",
             )
         if not allow_stale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gainwatt.report.verdict import answer
@@ -12,11 +13,15 @@ from gainwatt.tables.weights import changes_section
 from gainwatt.tables.write import to_markdown
 
 Row = dict[str, Any]
+SECTIONS: tuple[Callable[[Results, dict[str, list[Row]]], str], ...] = ()
+"""Sections of optional branches: from the results and all tables to Markdown, empty where there is nothing to say."""
 
 
 def summary(results: Results, tables: dict[str, list[Row]]) -> str:
     """Markdown text of the whole study."""
     study = results.study
+    if not study.matrix:
+        return f"# {study.study}\n\n{study.description.strip()}\n" + _branches(results, tables)
     found = answer(study, tables["gain_survival"], tables["accuracy_matrix"], tables["gains"])
     parts = [f"# {study.study}: does the gain survive quantization?\n", f"**{found.headline}**\n"]
     parts += [f"{sentence}\n" for sentence in found.sentences]
@@ -38,7 +43,13 @@ def summary(results: Results, tables: dict[str, list[Row]]) -> str:
             parts.append(text)
     parts.append("## Cost per correct answer\n")
     parts.append(_cost(tables["cost_per_correct"]))
-    return "\n".join(parts)
+    return "\n".join(parts) + _branches(results, tables)
+
+
+def _branches(results: Results, tables: dict[str, list[Row]]) -> str:
+    """What the optional branches say of themselves, each under its own heading."""
+    texts = [section(results, tables) for section in SECTIONS]
+    return "".join(f"\n{text}" for text in texts if text)
 
 
 def _grid(results: Results, rows: list[Row]) -> str:

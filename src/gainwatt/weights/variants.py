@@ -12,9 +12,9 @@ def matched_variant(study: Study) -> str:
 
 def control_variants(study: Study) -> list[str]:
     """`sft-s<seed>` where the study asks for the supervised control. Controls are not evaluated."""
-    return [f"sft-s{study.train.seeds[0]}"] if study.diagnose.sft_control else []
+    return [f"sft-s{study.train.seeds[0]}"] if study.diagnose.sft_control and study.matrix else []
 
 
 def diagnosed_variants(study: Study) -> list[str]:
-    """Every variant that has a weight diagnosis, controls last."""
-    return [*variants(study), *control_variants(study)]
+    """Every variant that has a weight diagnosis, controls last; none in a study without matrix."""
+    return [*variants(study), *control_variants(study)] if study.matrix else []
