@@ -51,11 +51,13 @@ wheelhouse: ## download the wheels of an environment for machines without intern
 
 # The full environment where it is there, else a small one without torch; ENV_NAME=tables asks for that one.
 ENV_NAME ?= $(if $(wildcard $(CORE)/installed),core,tables)
+# ALLOW_STALE=1 uses records that were made with other settings, and says so.
+STALE := $(if $(ALLOW_STALE),--allow-stale)
 
 tables: ## regenerate tables and figures of a study from its records; measures nothing, needs no checkpoint
 	@scripts/make_env.sh "$(ENV_NAME)" "$(PYTHON)"
-	.envs/$(ENV_NAME)/bin/python scripts/make_tables.py --study config/$(STUDY).yaml --show
-	.envs/$(ENV_NAME)/bin/python scripts/make_figures.py --study config/$(STUDY).yaml
+	.envs/$(ENV_NAME)/bin/python scripts/make_tables.py --study config/$(STUDY).yaml $(STALE) --show
+	.envs/$(ENV_NAME)/bin/python scripts/make_figures.py --study config/$(STUDY).yaml $(STALE)
 	.envs/$(ENV_NAME)/bin/python scripts/validate.py --report-only --study config/$(STUDY).yaml
 
 report: tables ## make the report of a study from its records, one page that opens offline: make report STUDY=demo

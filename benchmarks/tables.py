@@ -71,7 +71,8 @@ def write_evaluation(study: Study, cell: Cell, pool: dict[bool, list[dict[str, A
     level = 0.35 if cell.variant == "base" else 0.55
     rows = [pool[draw.random() < level][i] for i in range(len(pool[True]))]
     energy = factories.energy_of({"load": (2.0, 100.0, 40.0), "generate": (12.5, 1250.0, 500.0)})
-    metrics = summarize(rows) | {"resumed_items": 0, "generate_s": 12.5, "throughput_tok_s": 34.0}
+    tokens_s = sum(row["tokens"] for row in rows) / 12.5
+    metrics = summarize(rows) | {"resumed_items": 0, "generate_s": 12.5, "throughput_tok_s": tokens_s}
     path = Layout.of(study).record("evaluate_gsm8k", cell.name)
     record = factories.base_record(
         study, "evaluate_gsm8k", {"variant": cell.variant, "scheme": cell.scheme, "engine": "transformers"},

@@ -51,6 +51,7 @@ def test_units_that_fit():
         (2e-6, "share", "2 × 10⁻⁴"), ("a" * 64, "hash", "a" * 12), (2_700_912, "bytes", "2.701"),
         (0.00046, "usd1000", "0.460"), (2.5, "usd", "2.50"), (float("nan"), "number", "nan"),
         ("oom", "number", "oom"), (1.1e-24, "p", "1.1 × 10⁻²⁴"), (0.0498, "p", "0.050"),
+        ("gross_j", "quantity", "joules, gross"),
     ],
 )  # fmt: skip
 def test_cells(value, kind, text):

@@ -131,7 +131,7 @@ _KNOWN = (
     _c("weights_before_bytes", "weights before", "bytes"),
     _c("weights_after_bytes", "weights after", "bytes"),
     _c("kurtosis_weighted", "kurtosis"),
-    _c("quantity", "of", "code", text="joules (gross or net) or seconds"),
+    _c("quantity", "of", "quantity", text="what the training cost and a correct answer costs"),
     _c("training", "cost of the training"),
     _c("per_correct_base", "per correct answer, base"),
     _c("per_correct_trained", "per correct answer, trained"),

@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[str, bool]] = {
     "verdict": ("", False),
     "severity": ("", False),
     "bool": ("", False),
+    "quantity": ("", False),
     "number": ("", True),
     "count": ("", True),
     "share": ("%", True),
@@ -30,6 +31,8 @@ KINDS: dict[str, tuple[str, bool]] = {
     "usd": ("$", True),
     "usd1000": ("$ per 1,000", True),
 }
+
+_QUANTITIES = {"gross_j": "joules, gross", "net_j": "joules, net", "s": "seconds"}
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -111,6 +114,8 @@ def show(value: Any, kind: str) -> str:
         return NULL
     if kind == "bool" or isinstance(value, bool):
         return {True: "yes", False: "no"}.get(value, str(value))
+    if kind == "quantity":
+        return _QUANTITIES.get(value, str(value))
     if not is_number(value):
         return str(value)[:12] if kind == "hash" else str(value)
     return _NUMBERS.get(kind, str)(value)

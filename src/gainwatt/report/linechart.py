@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -76,8 +76,7 @@ def _draw(
     )  # fmt: skip
 
 
-def _path(line: Line, at: object) -> Markup:
-    assert callable(at)  # noqa: S101
+def _path(line: Line, at: Callable[[float, float], tuple[float, float]]) -> Markup:
     commands, pen_up = [], True
     for x, y in zip(line.x, line.y, strict=True):
         if y is None:
