@@ -16,9 +16,7 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.checkpoint import Checkpoint, read_manifest, write_manifest, write_missing
 from gainwatt.disk import naming
-from gainwatt.errors import InputError
 from gainwatt.gsm8k.data import Item, read_items
-from gainwatt.gsm8k.prompt import user_turn
 from gainwatt.gsm8k.score import reward as score_reward
 from gainwatt.job import Job
 from gainwatt.modeling import load_tokenizer, memory_mib
@@ -26,62 +24,9 @@ from gainwatt.record import file_sha256, text_sha256
 from gainwatt.study import BASE, DENSE, Study, training_seed
 from gainwatt.training.final import save_final, update_size
 from gainwatt.training.resume import last_complete, step_of
-from gainwatt.training.settings import grpo_arguments, lora_config, prompts_per_step
+from gainwatt.training.settings import lora_config, prompts_per_step
+from gainwatt.training.start import NF4, check_processes, load_policy, make_config, prompt_rows
 from gainwatt.training.steplog import StepLog
-
-
-def prompt_rows(study: Study, items: list[Item], tokenizer: Any) -> list[dict[str, Any]]:
-    """TRL's rows: conversational prompt, gold answer, index. Raises InputError for a prompt that is too long."""
-    rows = []
-    for item in items:
-        prompt = [{"role": "user", "content": user_turn(item.question, study.data.prompt_template)}]
-        tokens = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
-        if tokens > study.train.max_prompt_tokens:
-            raise InputError(
-                f"the prompt of training item {item.index} has {tokens} tokens, more than train.max_prompt_tokens = "
-                f"{study.train.max_prompt_tokens}",
-                "raise the limit or remove the item",
-            )
-        rows.append({"prompt": prompt, "gold": item.gold, "index": item.index})
-    return rows
-
-
-def load_policy(study: Study, base: Checkpoint) -> Any:
-    """The model to train: fp32 weights, or a frozen NF4 base under adapters (QLoRA)."""
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    options: dict[str, Any] = {"dtype": torch.float32}
-    if study.train.lora is not None and study.train.lora.quantized_base:
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if study.train.precision == "bf16" else torch.float32,
-        )
-    return AutoModelForCausalLM.from_pretrained(
-        base.folder, local_files_only=True, trust_remote_code=study.model.trust_remote_code, **options
-    )
-
-
-def check_processes() -> None:
-    """Raise InputError where one process sees several GPUs: each process trains on one."""
-    import torch
-
-    if torch.cuda.device_count() > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        raise InputError(
-            f"one process sees {torch.cuda.device_count()} GPUs, and would use one of them only",
-            "set CUDA_VISIBLE_DEVICES to one GPU, or start the script with `accelerate launch --num_processes N` "
-            "(the rule does so where the study's resources.train.gpus is more than 1)",
-        )
-
-
-def make_config(study: Study, seed: int, work: Path) -> Any:
-    """TRL's configuration; making it also brings up the processes of a run on several GPUs."""
-    import torch
-    from trl import GRPOConfig
-
-    return GRPOConfig(**grpo_arguments(study.train, seed=seed, output_dir=work, cuda=torch.cuda.is_available()))
 
 
 def make_trainer(job: Job, study: Study, base: Checkpoint, items: list[Item], config: Any, log: StepLog) -> Any:
@@ -97,9 +42,10 @@ def make_trainer(job: Job, study: Study, base: Checkpoint, items: list[Item], co
         ledger.saw(index)
         return [score_reward(turns[0]["content"], answer) for turns, answer in zip(completions, gold, strict=True)]
 
+    quantized = study.train.lora is not None and study.train.lora.quantized_base
     steps = StepCallback(log, ledger, train_items=len(items), patience_steps=study.train.zero_variance_patience_steps)
     trainer = MeteredGRPOTrainer(
-        model=load_policy(study, base),
+        model=load_policy(study, base, weights=NF4 if quantized else "fp32"),
         reward_funcs=reward,
         args=config,
         train_dataset=datasets.Dataset.from_list(prompt_rows(study, items, tokenizer)),
@@ -127,7 +73,7 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
         job.add_input("base", base.sha256)
         job.add_input("data", file_sha256(args.data))
         same_run = text_sha256(f"{study.settings_sha256('train_grpo')} {base.sha256} {file_sha256(args.data)} {seed}")
-        config = make_config(study, seed, args.work)
+        config = make_config(study.train, seed, args.work)
         with config.main_process_first(local=False):
             checkpoint = last_complete(args.work, same_run, before=study.train.max_steps)
             job.keep_energy(args.work / "energy.json", same_run)
