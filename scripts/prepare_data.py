@@ -7,6 +7,7 @@ The source is the study's data.source: a hub data set at a pinned revision, a lo
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from gainwatt import cli, hub
@@ -39,10 +40,19 @@ def embedded_rows(study: Study) -> dict[str, list[dict[str, str]]]:
     sft = problems.generate(
         split="sft", n=given.sft_items, seed=given.seed, difficulty=level, slips=slips, max_repeats=None
     )
-    rows = {"sft": sft + problems.drills(sft, n=given.drill_items, seed=given.seed)}
+    rows = {"sft": sft + problems.drills(sft, n=given.drill_items, seed=given.seed) + more_rows(given.more_sft)}
     for split, n in (("train", given.train_items), ("validation", given.validation_items), ("test", given.test_items)):
         rows[split] = problems.generate(split=split, n=n, seed=given.seed, difficulty=level)
     return rows
+
+
+def more_rows(files: Sequence[str]) -> list[dict[str, str]]:
+    """Solved problems of one's own for the warm start, their source named in each row."""
+    return [
+        {"question": item.question, "answer": item.solution, "family": Path(file).stem}
+        for file in files
+        for item in gsm8k_data.read_items(Path(file))
+    ]
 
 
 def hub_rows(study: Study) -> dict[str, list[dict[str, str]]]:
@@ -135,6 +145,8 @@ def main(argv: list[str] | None = None) -> int:
     with Job(stage="prepare_data", cell={"source": study.data.source}, study=study, record=record) as job:
         with job.phase("write"):
             splits = write_splits(study, out)
+        for file in study.embedded.problems.more_sft if "sft" in splits else ():
+            job.add_input(f"more_sft.{Path(file).name}", file_sha256(Path(file)))
         check_disjoint(splits)
         for split, items in splits.items():
             job.metrics[f"{split}_items"] = len(items)

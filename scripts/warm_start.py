@@ -38,6 +38,7 @@ def settings_of(study: Study) -> Settings:
         seed=given.seed,
         checkpoint_steps=given.save_steps,
         prompt_template=study.data.prompt_template,
+        bf16=given.precision == "bf16",
     )
 
 

@@ -176,11 +176,12 @@ def launcher(study: Study, kind: str) -> str:
 
 
 def local_sources(study: Study) -> list[str]:
-    """Files of a local data folder; nothing for the hub and for generated problems."""
+    """Files of a local data folder, none for the hub and for generated problems, and what a warm start sees besides."""
     source = study.data.source
+    more = list(study.embedded.problems.more_sft) if "embedded" in (source, study.model.source) else []
     if source == "embedded" or is_hub(source):
-        return []
-    return [str(Path(source) / f"{split}.jsonl") for split in ("train", "test")]
+        return more
+    return [str(Path(source) / f"{split}.jsonl") for split in ("train", "test")] + more
 
 
 def corpus(study: Study, layout: Layout) -> list[str]:

@@ -34,7 +34,7 @@ def test_the_chat_prompt_ends_where_the_answer_begins(small_tokenizer):
 
 
 def test_the_end_token_closes_the_training_text(small_tokenizer):
-    prompt, answer = tokenizer.encode_example(small_tokenizer, "How many?", "#### 4")
+    ((prompt, answer),) = tokenizer.encode_examples(small_tokenizer, [("How many?", "#### 4")])
     assert answer[-1] == small_tokenizer.eos_token_id != small_tokenizer.pad_token_id
     assert small_tokenizer.decode(prompt + answer).endswith("assistant\n#### 4<|im_end|>")
 

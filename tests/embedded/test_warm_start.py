@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,15 @@ def test_a_truncated_checkpoint_is_refused_by_name(make_model, small_tokenizer, 
 def test_too_few_rows_are_refused(make_model, small_tokenizer, rows, tmp_path):
     with pytest.raises(InputError, match="3 warm-start rows"):
         run(make_model, small_tokenizer, rows[:3], tmp_path)
+
+
+def test_products_in_bf16_and_weights_in_fp32(make_model, small_tokenizer, rows, tmp_path):
+    settings = replace(SETTINGS, steps=4)
+    whole, exact = run(make_model, small_tokenizer, rows, tmp_path / "fp32", settings)
+    half, rounded = run(make_model, small_tokenizer, rows, tmp_path / "bf16", replace(settings, bf16=True))
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    assert rounded[0]["loss"] != exact[0]["loss"]
+    assert [m["loss"] for m in rounded] == pytest.approx([m["loss"] for m in exact], rel=0.02)
+    assert not torch.equal(half.lm_head.weight, whole.lm_head.weight)
+    with pytest.raises(InputError, match="made with other data, settings"):
+        run(make_model, small_tokenizer, rows, tmp_path / "bf16", settings)

@@ -100,3 +100,29 @@ def test_the_study_chooses_the_families_of_problems(tmp_path):
     assert done.returncode == 0, done.stderr
     for path in (tmp_path / "results" / "tiny" / "data").iterdir():
         assert {item.meta["family"] for item in read_items(path, allow_duplicates=True)} <= {"join", "packs"}, path
+
+
+def test_solved_problems_of_ones_own_join_the_warm_start(tmp_path, folder):
+    sizes = {"sft_items": 30, "drill_items": 0, "train_items": 5, "validation_items": 5, "test_items": 5}
+    more = folder / "train.jsonl"
+    content = study_content(tmp_path, embedded={"problems": {**sizes, "more_sft": [str(more)]}})
+    done = run_script("prepare_data", "--study", write_study(tmp_path, content))
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "results" / "tiny"
+    rows = read_items(results / "data" / "sft.jsonl", allow_duplicates=True)
+    given = [(item.question, item.solution) for item in rows if item.meta["family"] == "train"]
+    assert given == [(item.question, item.solution) for item in read_items(more)]
+    assert len(rows) == 30 + len(given)
+    record = read_record(results / "records" / "prepare_data" / "data.json")
+    assert record["inputs"]["more_sft.train.jsonl"]["sha256"] == file_sha256(more)
+
+
+def test_a_test_item_in_the_warm_start_is_refused(tmp_path, folder):
+    sizes = {"sft_items": 30, "drill_items": 0, "validation_items": 5}
+    content = study_content(
+        tmp_path, data={"source": str(folder), "prompt_template": "{question}"},
+        embedded={"problems": {**sizes, "more_sft": [str(folder / "test.jsonl")]}},
+    )  # fmt: skip
+    done = run_script("prepare_data", "--study", write_study(tmp_path, content))
+    assert done.returncode == 2
+    assert "test question(s) also stand in sft" in done.stderr

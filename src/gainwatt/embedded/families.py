@@ -196,34 +196,42 @@ FAMILIES = (
     ),
 )
 
-_EVENTS = (
-    ("+", "change", "{A_Subject} finds {%s} more."),
-    ("-", "change", "{A_Subject} loses {%s} of them."),
-    ("*", "count", "Then the number of {items} grows to {%s} times as many."),
-    ("-", "change", "{A_Subject} gives {%s} to {B}."),
-    ("+", "change", "{C} brings {%s} more."),
-)
+# Operation, kind of its number, and two ways to tell it: one count that changes again and again.
+_EVENTS: tuple[tuple[str, str, tuple[str, str]], ...] = (
+    ("+", "change", ("{A_Subject} finds {%s} more.", "Then {A_subject} buys another {%s}.")),
+    ("-", "change", ("{A_Subject} loses {%s} of them.", "After that {A_subject} uses up {%s}.")),
+    ("*", "count", ("Then the number of {items} grows to {%s} times as many.",
+                    "Later {A_subject} has {%s} times as many as before.")),
+    ("-", "change", ("{A_Subject} gives {%s} to {B}.", "{B} takes {%s} of them away.")),
+    ("+", "change", ("{C} brings {%s} more.", "From {C} {A_subject} gets {%s}.")),
+)  # fmt: skip
+_TURNS = range(len(_EVENTS))
 
 
-def chain(length: int) -> Family:
-    """Make the family in which one count changes `length` times in a row: the head-room for models beyond the small
-    one.
+def chain(length: int, turn: int = 0) -> Family:
+    """The family in which one count changes `length` times in a row: the head-room for models beyond the small one.
+
+    `turn` says with which event the round of events begins; a family for each makes the operation of a step something
+    that must be read.
     """
-    first = length % len(_EVENTS)
-    events = [_EVENTS[(first + i) % len(_EVENTS)] for i in range(length)]
+    events = [_EVENTS[(length + turn + i) % len(_EVENTS)] for i in range(length)]
     names = [f"e{i}" for i in range(length)]
     numbers = {"a": "start"} | {name: kind for name, (_, kind, _) in zip(names, events, strict=True)}
     left: list[Operand] = ["a", *range(length - 1)]
     steps = tuple((left[i], events[i][0], names[i]) for i in range(length))
-    told = " ".join(text % name for name, (_, _, text) in zip(names, events, strict=True))
+    told = [" ".join(text[way] % name for name, (_, _, text) in zip(names, events, strict=True)) for way in (0, 1)]
     return Family(
-        f"chain{length}",
+        f"chain{length}" + (f"_{turn}" if turn else ""),
         numbers,
         steps,
-        ("{A} has {a} {items}. " + told + " How many {items} does {A} have now?",),
+        (
+            "{A} has {a} {items}. " + told[0] + " How many {items} does {A} have now?",
+            "{A} owns {a} {items}. " + told[1] + " How many {items} does {A_subject} own in the end?",
+        ),
     )
 
 
 CHAIN_LENGTHS = range(3, 9)
-BY_NAME = {family.name: family for family in (*FAMILIES, *(chain(length) for length in CHAIN_LENGTHS))}
+CHAINS = tuple(chain(length, turn) for length in CHAIN_LENGTHS for turn in _TURNS)
+BY_NAME = {family.name: family for family in (*FAMILIES, *CHAINS)}
 DEFAULT_FAMILIES = tuple(family.name for family in FAMILIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from gainwatt.errors import InputError
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 # Input features of every linear layer are a multiple of this, so that 4-bit groups of 128 divide every matrix.
 GROUP = 128
 
+# Of the smallest width, where three times the usual 0.02 reaches the same loss in half the steps. It falls with the
+# root of the width, so that a layer's output keeps its size.
 _INITIAL_STD = 0.06
 
 
@@ -45,8 +48,7 @@ def build_model(
         num_key_value_heads=kv_heads,
         max_position_embeddings=max_tokens,
         tie_word_embeddings=True,
-        # The usual 0.02 suits wide models; at this width three times as much reaches the same loss in half the steps.
-        initializer_range=_INITIAL_STD,
+        initializer_range=_INITIAL_STD * math.sqrt(GROUP / hidden_size),
         use_cache=True,
         bos_token_id=None,
         **tokens,

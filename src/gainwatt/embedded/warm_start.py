@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gainwatt.atomic import atomic_folder, atomic_path
-from gainwatt.embedded.tokenizer import encode_example
+from gainwatt.embedded.tokenizer import encode_examples
 from gainwatt.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Settings:
 
     `steps` batches of `batch_size` examples; AdamW with a peak of `learning_rate`, linear warm-up over
     `warmup_steps`, then linear decay to `final_lr_share` of the peak at step `decay_steps` (default: `steps`;
-    larger stops the run before it has cooled down).
+    larger stops the run before it has cooled down). With `bf16` the matrix products are in bf16, weights and
+    optimizer stay in fp32.
     """
 
     steps: int = 800
@@ -55,6 +56,7 @@ class Settings:
     seed: int = 0
     checkpoint_steps: int = 100
     prompt_template: str = "{question}"
+    bf16: bool = False
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -93,7 +95,7 @@ def run(
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
             batch = [examples[i] for i in batch_of(examples, settings, step)]
-            metrics = _train_step(model, optimizer, batch, tokenizer.pad_token_id, settings.max_grad_norm)
+            metrics = _train_step(model, optimizer, batch, tokenizer.pad_token_id, settings)
             if (step + 1) % settings.checkpoint_steps == 0 or step + 1 == settings.steps:
                 keeper.save(model, optimizer, step + 1)
             bar.update(1)
@@ -130,10 +132,8 @@ def encode_rows(
             "generate more rows or use smaller batches",
         )
     template = settings.prompt_template
-    return [
-        encode_example(tokenizer, template.replace("{question}", row["question"]), strip_annotations(row["answer"]))
-        for row in rows
-    ]
+    pairs = [(template.replace("{question}", row["question"]), strip_annotations(row["answer"])) for row in rows]
+    return encode_examples(tokenizer, pairs)
 
 
 def batch_of(examples: Sequence[Example], settings: Settings, step: int) -> list[int]:
@@ -179,18 +179,19 @@ def batch_loss(model: Qwen2ForCausalLM, batch: Sequence[Example], pad: int) -> t
     # only.
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     logits = model.lm_head(hidden[:, :-1][answers[:, 1:]])
-    return torch.nn.functional.cross_entropy(logits, ids[answers])
+    return torch.nn.functional.cross_entropy(logits.float(), ids[answers])
 
 
 def _train_step(
-    model: Qwen2ForCausalLM, optimizer: torch.optim.Optimizer, batch: Sequence[Example], pad: int, max_norm: float
+    model: Qwen2ForCausalLM, optimizer: torch.optim.Optimizer, batch: Sequence[Example], pad: int, settings: Settings
 ) -> dict[str, float]:
     import torch
 
-    loss = batch_loss(model, batch, pad)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
+        loss = batch_loss(model, batch, pad)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     optimizer.step()
     tokens = sum(len(prompt) + len(answer) for prompt, answer in batch)
     return {"loss": float(loss.detach()), "grad_norm": float(norm), "tokens": float(tokens)}
@@ -213,8 +214,10 @@ def _fingerprint(model: Qwen2ForCausalLM, examples: Sequence[Example], settings:
     """Identify what a checkpoint belongs to. How often it is saved does not matter for what it holds."""
     fields = {key: value for key, value in asdict(settings).items() if key != "checkpoint_steps"}
     shapes = {name: list(p.shape) for name, p in model.named_parameters()}
-    text = json.dumps([fields, shapes, examples], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([fields, shapes], sort_keys=True).encode())
+    for example in examples:  # one by one: as one text, hundreds of thousands of them would take gigabytes
+        digest.update(json.dumps(example).encode())
+    return digest.hexdigest()
 
 
 class _Keeper:

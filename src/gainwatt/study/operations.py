@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -82,6 +82,8 @@ class Resources(Section):
     """Tasks of lm-eval on one cell."""
     diagnose: Needs = Needs()
     """Weight diagnostics."""
+    serve: Needs = Needs()
+    """Serving benchmark of one checkpoint."""
 
 
 class Problems(Section):
@@ -91,6 +93,8 @@ class Problems(Section):
     """Solved problems for the warm start; a combination of numbers may be told more than once."""
     drill_items: NonNegative = 3600
     """Rows of bare arithmetic added to them: the same steps at a third of the tokens."""
+    more_sft: tuple[str, ...] = ()
+    """Files of solved problems (JSON lines as GSM8K's train.jsonl) that the warm start sees too; never test items."""
     train_items: Positive = 1000
     """Prompts for GRPO, also the calibration items; each with its own combination of numbers."""
     validation_items: Positive = 500
@@ -163,6 +167,8 @@ class WarmStart(Section):
     """Checkpoint for resuming, every N steps."""
     seed: NonNegative = 1
     """Seed of initial weights and data order."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the matrix products; weights and optimizer stay in fp32."""
 
 
 class Embedded(Section):
