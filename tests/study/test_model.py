@@ -65,7 +65,15 @@ def test_what_decides_no_result_changes_no_hash(sections):
         ({"embedded": {"warm_start": {"steps": 7}}}, {"warm_start"}),
         (
             {"data": {"prompt_template": "Q: {question}"}},
-            {"warm_start", "train_grpo", "train_sft_control", "quantize", "evaluate_gsm8k", "diagnose_weights"},
+            {
+                "warm_start",
+                "train_grpo",
+                "train_sft_control",
+                "quantize",
+                "evaluate_gsm8k",
+                "diagnose_weights",
+                "benchmark_serving",
+            },
         ),
         (
             {"model": {"dtype": "fp32"}},
@@ -78,11 +86,13 @@ def test_what_decides_no_result_changes_no_hash(sections):
                 "diagnose_weights",
                 "evaluate_perplexity",
                 "evaluate_tasks",
+                "benchmark_serving",
                 "train_sft_control",
             },
         ),
         ({"perplexity": {"corpus": "data:test"}}, {"evaluate_perplexity"}),
         ({"tasks": {"names": ["hellaswag"]}}, {"evaluate_tasks"}),
+        ({"serve": {}}, {"benchmark_serving"}),
     ],
 )
 def test_a_setting_changes_its_own_stages_only(sections, stages):

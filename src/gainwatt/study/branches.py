@@ -9,14 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gainwatt.study.model import Study
+from gainwatt.study.serving_cells import STAGE as SERVING
+from gainwatt.study.serving_cells import grid_names, part_names
 
-BRANCHES: dict[str, Callable[[Study], list[str]]] = {}
+BRANCHES: dict[str, Callable[[Study], list[str]]] = {SERVING: grid_names}
 """Stage -> names of the records (file stems) that a study asks for."""
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {SERVING: "serve"}
 """Stage -> what its rule asks of the machine: a key of the study's section `resources`."""
+
+PARTS: dict[str, Callable[[Study], list[str]]] = {SERVING: part_names}
+"""Stage -> names of further records that its rule writes on the way to the declared one, so that a killed run goes on
+with what is left. Snakemake does not know them: it would remove them before it starts the rule again."""
 
 
 def branch_records(study: Study) -> list[tuple[str, str]]:
     """(stage, name) of every record that the study's optional branches ask for."""
     return [(stage, name) for stage, names in BRANCHES.items() for name in names(study)]
+
+
+def part_records(study: Study) -> list[tuple[str, str]]:
+    """(stage, name) of every record that a rule writes beside the one that it declares."""
+    return [(stage, name) for stage, names in PARTS.items() for name in names(study)]

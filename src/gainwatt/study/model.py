@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from gainwatt.errors import InputError
 from gainwatt.schemes import get_scheme
+from gainwatt.study import serving
 from gainwatt.study.evaluation import Evaluate, deciding
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
 from gainwatt.study.quality import Perplexity, Tasks
@@ -37,6 +39,7 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "evaluate_gsm8k": ("evaluate", "model.dtype", "data.prompt_template"),
     "evaluate_perplexity": ("perplexity", "model.dtype"),
     "evaluate_tasks": ("tasks", "model.dtype"),
+    "benchmark_serving": ("serve", "model.dtype", "data.prompt_template"),
     "diagnose_weights": (
         "diagnose", "quantize.reference", "quantize.calibration_items", "quantize.calibration_max_tokens",
         "quantize.calibration_seed", "data.prompt_template", "model", "-diagnose.sft_control",
@@ -56,6 +59,9 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
 A name after `-` is left out again: one more seed or scheme must not make the cells that are there run again, and how
 often a job saves, or how much memory it may take, does not decide what it computes.
 """
+
+_DECIDING: dict[str, Callable[[Any], Any]] = {"evaluate": deciding, "serve": serving.deciding}
+"""Sections of which a part alone decides a result."""
 
 
 class Study(Section):
@@ -83,6 +89,8 @@ class Study(Section):
     """Sliding-window perplexity of every cell (none: not measured)."""
     tasks: Tasks | None = None
     """Tasks of lm-eval on every cell (none: not measured)."""
+    serve: serving.Serve | None = None
+    """The serving benchmark (none: not measured)."""
     diagnose: Diagnose = Diagnose()
     """Weights."""
     statistics: Statistics = Statistics()
@@ -116,6 +124,9 @@ class Study(Section):
             )
         if self.data.source == "embedded":
             self._check_embedded_sizes()
+        if self.serve is not None:
+            trained = [f"grpo-s{seed}" for seed in self.train.seeds] if self.matrix else []
+            serving.check(self.serve, ["base", *trained], list(names))
         return self
 
     def _check_embedded_sizes(self) -> None:
@@ -141,7 +152,7 @@ class Study(Section):
                 value: Any = whole
                 for key in dotted.split("."):
                     value = value[key]
-                chosen[dotted] = deciding(value) if dotted == "evaluate" else value
+                chosen[dotted] = _DECIDING[dotted](value) if dotted in _DECIDING else value
         return chosen
 
     def settings_sha256(self, stage: str) -> str:

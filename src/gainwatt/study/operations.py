@@ -84,6 +84,8 @@ class Resources(Section):
     """Weight diagnostics."""
     serve: Needs = Needs()
     """Serving benchmark of one checkpoint."""
+    serve: Needs = Needs()
+    """Serving benchmark of one checkpoint."""
 
 
 class Problems(Section):
