@@ -130,6 +130,12 @@ class Job:
             return False
         return True
 
+    def energy_between(self, start_s: float, end_s: float) -> dict[str, Any]:
+        """Energy of any stretch of the time so far, in seconds of `time.monotonic()`: see energy.interval."""
+        from gainwatt.energy.interval import energy_between
+
+        return energy_between(self._meter, start_s, end_s)
+
     def energy(self) -> dict[str, Any]:
         """Summary of the energy so far measured; complete once the block has ended."""
         return self._meter.summary()

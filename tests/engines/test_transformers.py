@@ -204,6 +204,20 @@ def test_warm_up_changes_no_answer(model, tokenizer, requests):
     assert texts(made.generate(requests)) == texts(engine(model, tokenizer).generate(requests))
 
 
+def test_a_fixed_length_is_kept_whatever_the_model_says_and_can_be_lifted_again(model, tokenizer, requests):
+    model.generation_config.eos_token_id = None
+    made = engine(model, tokenizer)
+    natural = texts(made.generate(requests))
+    made.set_length(30, fixed=True)
+    model.lm_head.weight.data.mul_(-1)  # other tokens come first now, among them stop tokens
+    assert {tokens for _, tokens, _ in texts(made.generate(requests)).values()} == {30}
+    assert made.settings["stop_token_ids"] == []
+    model.lm_head.weight.data.mul_(-1)
+    made.set_length(12, fixed=False)
+    assert texts(made.generate(requests)) == natural
+    assert made.settings["stop_token_ids"]
+
+
 def test_nothing_to_do(model, tokenizer):
     assert list(engine(model, tokenizer).generate([])) == []
 

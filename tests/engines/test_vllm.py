@@ -173,6 +173,10 @@ def test_stops_can_be_ignored_for_a_benchmark(start):
     params = engine._params()
     assert (params.ignore_eos, params.stop_token_ids) == (True, [])
     assert engine.settings["ignore_eos"] is True
+    engine.set_length(7, fixed=False)
+    params = engine._params()
+    assert (params.max_tokens, params.ignore_eos) == (7, False)
+    assert params.stop_token_ids
 
 
 def test_closing_twice_is_harmless_and_shuts_down_once(start, capfd):

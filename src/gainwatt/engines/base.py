@@ -73,6 +73,10 @@ class Engine(Protocol):
         """Do a little work, so that lazy loading and kernel set-up are not measured."""
         ...
 
+    def set_length(self, max_new_tokens: int, *, fixed: bool) -> None:
+        """Generate at most `max_new_tokens` from now on; `fixed`: exactly so many, whatever comes, for benchmarks."""
+        ...
+
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """Yield completions as they finish, some at a time, in an order that the engine chooses.
 

@@ -98,6 +98,12 @@ class LlamaCppEngine:
         """Generate a few tokens for the shortest prompt."""
         self._complete(min(requests, key=lambda request: len(request.token_ids)), 4)
 
+    def set_length(self, max_new_tokens: int, *, fixed: bool) -> None:
+        """Generate at most, or exactly (`fixed`), this many tokens from now on."""
+        self.max_new_tokens = max_new_tokens
+        self.stop_ids = [] if fixed else stop_token_ids(self.tokenizer)
+        self.settings.update(max_new_tokens=max_new_tokens, stop_token_ids=self.stop_ids)
+
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """One prompt after the other, longest first."""
         for request in longest_first(requests):

@@ -83,6 +83,14 @@ class TransformersEngine:
         reset_peak_memory()
         self._after_load_mib = self._allocated_mib()
 
+    def set_length(self, max_new_tokens: int, *, fixed: bool) -> None:
+        """Generate at most, or exactly (`fixed`), this many tokens from now on."""
+        self.max_new_tokens = max_new_tokens
+        self.stop_ids = [] if fixed else stop_token_ids(self.tokenizer)
+        self.model.generation_config.max_new_tokens = max_new_tokens
+        self.model.generation_config.eos_token_id = self.stop_ids or None
+        self.settings.update(max_new_tokens=max_new_tokens, stop_token_ids=self.stop_ids)
+
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """Batch by batch. A batch for which memory does not suffice is halved, and so are those after it."""
 

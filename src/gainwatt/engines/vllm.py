@@ -51,8 +51,9 @@ class VllmEngine:
         repetition_penalty: float,
         options: Vllm,
         trust_remote_code: bool = False,
+        more: dict[str, Any] | None = None,
     ) -> None:
-        """Start vLLM on the checkpoint in `folder`.
+        """Start vLLM on the checkpoint in `folder`; `more` are further arguments of its own, e.g. a forced kernel.
 
         Raises UnavailableError where vLLM is not installed or does not know the checkpoint's quantization, MemoryError
         where memory does not suffice, InputError where vLLM cannot load the checkpoint.
@@ -74,6 +75,7 @@ class VllmEngine:
             "enable_prefix_caching": False,
             # The checkpoint's own sampling fields and further stop tokens stay out.
             "generation_config": "vllm",
+            **(more or {}),
         }  # fmt: skip
         if options.max_num_seqs is not None:
             self._started["max_num_seqs"] = options.max_num_seqs
@@ -129,9 +131,17 @@ class VllmEngine:
 
     def ignore_stops(self) -> None:
         """Generate `max_new_tokens` for every request, whatever comes: for benchmarks."""
-        self.stop_ids = []
-        self._pinned.update(stop_token_ids=[], ignore_eos=True)
+        self.set_length(self._pinned["max_tokens"], fixed=True)
+
+    def set_length(self, max_new_tokens: int, *, fixed: bool) -> None:
+        """Generate at most, or exactly (`fixed`), this many tokens from now on."""
+        self.stop_ids = [] if fixed else stop_token_ids(self.tokenizer)
+        self._pinned.update(max_tokens=max_new_tokens, stop_token_ids=self.stop_ids, ignore_eos=fixed)
         self.settings.update(self._pinned)
+
+    def log_lines(self) -> list[str]:
+        """The last lines that vLLM has written: kernels and memory stand there and nowhere else."""
+        return self._output.lines()
 
     def memory(self) -> Memory:
         """The room of the KV cache and, where vLLM's log tells, the weights; an allocation peak does not exist."""
