@@ -143,6 +143,17 @@ class Cluster:
         words = self.ask("scontrol", "-o", "show", "job", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    def save_state(self, job: str) -> None:
+        """Wait until the controller has written what it knows of a job, as it does within 5 s of every change.
+
+        One that is killed before that starts the job a second time when it comes back, and drains the node because the
+        job is still there: that is a loss of Slurm's own, and not an outage.
+        """
+        changed = time.time()
+        self.ask("scontrol", "update", f"jobid={job}", "admincomment=write")
+        state = self.folder / "state" / "job_state"
+        self.wait(lambda: state.exists() and state.stat().st_mtime > changed, "the controller writes its state")
+
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():

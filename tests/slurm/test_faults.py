@@ -77,7 +77,8 @@ def test_a_restart_of_the_controller_is_not_noticed(place):
 def test_a_controller_that_is_away_for_40_s_loses_no_job(place):
     here = place()
     run = here.start(here.base)
-    running(here, run)
+    job, _ = running(here, run)
+    here.cluster.save_state(job)
     here.cluster.stop("slurmctld", signal.SIGKILL)
     time.sleep(40)
     assert run.process.poll() is None, run.text
@@ -91,7 +92,8 @@ def test_a_controller_that_is_away_for_40_s_loses_no_job(place):
 def test_a_run_ends_when_slurm_stays_away_and_goes_on_when_started_again(place):
     here = place()
     run = here.start(here.base, GAINWATT_SLURM_OUTAGE_S="5")
-    running(here, run)
+    job, _ = running(here, run)
+    here.cluster.save_state(job)
     here.cluster.stop("slurmctld", signal.SIGKILL)
     status = run.finish(120)
     here.cluster.start("slurmctld")
