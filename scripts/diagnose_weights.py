@@ -28,7 +28,7 @@ from gainwatt.weights.memory import peak_rss_mib, reset_peak_rss
 from gainwatt.weights.outputs import activation_rows, compare_outputs
 from gainwatt.weights.quantizers import quantizer
 from gainwatt.weights.run import diagnose, write_rows, write_table
-from gainwatt.weights.stored_record import compare_stored
+from gainwatt.weights.stored_record import compare_stored, read_stored
 from gainwatt.weights.summary import null_reasons, summarize
 from gainwatt.weights.update import column_name
 from gainwatt.weights.variants import diagnosed_variants
@@ -56,8 +56,10 @@ def read_checkpoints(job: Job, args: argparse.Namespace) -> tuple[Checkpoint, Ch
     return checkpoint, base
 
 
-def measure_weights(job: Job, study: Study, args: argparse.Namespace) -> tuple[Checkpoint, Checkpoint | None]:
-    """Measure the weights, write their table, fill the metrics; returns the checkpoints that were read."""
+def measure_weights(
+    job: Job, study: Study, args: argparse.Namespace, checkpoint: Checkpoint, base: Checkpoint | None
+) -> None:
+    """Measure the weights, write their table, fill the metrics."""
     settings = study.diagnose
     plan = Plan(
         group_size=settings.group_size,
@@ -66,8 +68,6 @@ def measure_weights(job: Job, study: Study, args: argparse.Namespace) -> tuple[C
         device=device(),
         random_control=settings.random_control,
     )
-    with job.phase("check"):
-        checkpoint, base = read_checkpoints(job, args)
     with job.phase("measure"):
         measured = diagnose(
             checkpoint.folder,
@@ -84,7 +84,6 @@ def measure_weights(job: Job, study: Study, args: argparse.Namespace) -> tuple[C
     layers = args.record.with_suffix(".layers.parquet")
     write_rows(layers, measured, plan)
     job.add_output("layers", layers)
-    return checkpoint, base
 
 
 def look_at_text(
@@ -152,19 +151,20 @@ def add_table(job: Job, record: Path, name: str, rows: list[dict[str, Any]]) -> 
 def run(job: Job, study: Study, args: argparse.Namespace) -> None:
     """Weights, what is stored of them quantized, text where it is given, then memory."""
     reset_peak_rss()
-    checkpoint, base = measure_weights(job, study, args)
+    with job.phase("check"):
+        checkpoint, base = read_checkpoints(job, args)
+        stored = read_stored(job, checkpoint, base, given=args.quantized, base_given=args.base_quantized)
+    measure_weights(job, study, args, checkpoint, base)
     job.metrics["weights_peak_rss_mib"] = peak_rss_mib()
     with job.phase("stored"):
-        quantized, reasons, rows = compare_stored(
-            job, study, checkpoint, base, given=args.quantized, base_given=args.base_quantized
-        )
+        rows = compare_stored(job, study, checkpoint, base, stored)
         if rows:
             add_table(job, args.record, "stored", rows)
     if args.data is not None:
         reference = get_scheme(study.quantize.reference)
         others = [] if base is None else [(BASE, base, reference)]
-        look_at_text(job, study, args, checkpoint, [*others, *((s.name, made, s) for s, made in quantized)])
-        for name, reason in reasons.items():
+        look_at_text(job, study, args, checkpoint, [*others, *((s.name, made, s) for s, made in stored.quantized)])
+        for name, reason in stored.reasons.items():
             null_outputs(job, name, reason)
     else:
         for metric in text_metrics(study):

@@ -71,15 +71,16 @@ def grouped(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (w / scales).round().clamp(-8, 7).to(torch.int8), scales
 
 
-def rescaled(folder: Path, dense: dict[str, torch.Tensor], columns: torch.Tensor, inner: torch.Tensor) -> Path:
-    """As AWQ stores it: up's inputs scaled against the norm, down's inputs against up's rows."""
+def rescaled(
+    folder: Path, dense: dict[str, torch.Tensor], columns: torch.Tensor, inner: torch.Tensor, norm: str, offset: float
+) -> Path:
+    """As AWQ stores it: up's inputs scaled against the norm `offset` + weight, down's inputs against up's rows."""
     from compressed_tensors.compressors.pack_quantized import helpers
 
     from .test_stored import compressed
 
     up, down = f"{LAYER}.mlp.up_proj", f"{LAYER}.mlp.down_proj"
-    norm = f"{LAYER}.post_attention_layernorm.weight"
-    stored = {norm: dense[norm] / columns}
+    stored = {norm: (offset + dense[norm]) / columns - offset}
     for module, w in (
         (up, dense[f"{up}.weight"] * columns / inner[:, None]),
         (down, dense[f"{down}.weight"] * inner),
@@ -92,19 +93,24 @@ def rescaled(folder: Path, dense: dict[str, torch.Tensor], columns: torch.Tensor
     return save(folder, stored, compressed({"num_bits": 4, "type": "int", "strategy": "channel"}, "pack-quantized"))
 
 
-def test_folded_scales_are_found_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model_type", "norm_name", "offset"),
+    [("qwen2", "post_attention_layernorm", 0.0), ("gemma2", "pre_feedforward_layernorm", 1.0)],
+)
+def test_folded_scales_are_found_again(tmp_path: Path, model_type: str, norm_name: str, offset: float) -> None:
+    norm = f"{LAYER}.{norm_name}.weight"
     generator = torch.Generator().manual_seed(3)
     dense = {
         f"{LAYER}.mlp.up_proj.weight": torch.randn((192, 256), generator=generator),
         f"{LAYER}.mlp.down_proj.weight": torch.randn((256, 192), generator=generator),
-        f"{LAYER}.post_attention_layernorm.weight": torch.rand(256, generator=generator) + 0.5,
+        norm: torch.rand(256, generator=generator) + 0.5,
     }
     columns, inner = ((torch.randn(n, generator=generator) * 0.5).exp() for n in (256, 192))
-    folder = checkpoint(tmp_path / "d", dense)
-    found, pooled = compare(
-        Side.read(folder, rescaled(tmp_path / "q", dense, columns, inner)), None, "awq-w4g128", matrices(folder),
-        elements=4096, device="cpu",
-    )  # fmt: skip
+    if offset:  # another norm of the block, which feeds nothing that was rescaled
+        dense[f"{LAYER}.post_attention_layernorm.weight"] = torch.rand(256, generator=generator)
+    folder = checkpoint(tmp_path / "d", dense, model_type=model_type)
+    side = Side.read(folder, rescaled(tmp_path / "q", dense, columns, inner, norm, offset))
+    found, pooled = compare(side, None, "awq-w4g128", matrices(folder), elements=4096, device="cpu")
     for row in found:
         w = dense[f"{row['module_name']}.weight"]
         outer = (columns, inner.reciprocal()) if "up" in row["module_name"] else (inner, torch.ones(256))

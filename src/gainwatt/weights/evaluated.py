@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.errors import InputError
+from gainwatt.quantization.checks import read_config
 from gainwatt.weights.measure import snr_db
 from gainwatt.weights.rescaled import Norms, Rescaling
 from gainwatt.weights.select import Matrix, matrices
@@ -53,7 +54,7 @@ class Side:
                     f"{quantized}",
                     "give the checkpoint that was quantized",
                 )
-        return cls(found, stored, Norms.compare(read_tensors(dense), read_tensors(quantized)))
+        return cls(found, stored, _norms(dense, quantized))
 
     def blocks(self, module: str, elements: int, device: str) -> Iterator[tuple[Any, StoredBlock]]:
         """Blocks of the unquantized matrix (fp32) and of what is stored for it, on its scale."""
@@ -63,6 +64,10 @@ class Side:
         for block in row_blocks(tensor, elements=elements, device=device):
             yield block.float(), _to(stored.block(first, step), device, rescaling, first)
             first += len(block)
+
+
+def _norms(dense: Path, quantized: Path) -> Norms:
+    return Norms.compare(read_tensors(dense), read_tensors(quantized), str(read_config(dense).get("model_type")))
 
 
 def _to(block: StoredBlock, device: str, rescaling: Rescaling, first: int) -> StoredBlock:

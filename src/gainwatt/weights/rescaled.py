@@ -15,11 +15,16 @@ from typing import Any
 from gainwatt.weights.stored import StoredMatrix
 from gainwatt.weights.tensors import Tensor, read_rows, row_blocks, rows_per_block
 
-# Which norm feeds which matrices, in the decoder blocks of Llama, Qwen, Mistral and their like.
+# Which norm feeds which matrices, in the decoder blocks of Llama, Qwen, Mistral and their like. Where a block has two
+# norms around each part (Gemma 2 and 3), the first one that is there feeds the MLP.
+_MLP = ("mlp.gate_proj", "mlp.up_proj")
 _FED_BY = {
     "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
+    "pre_feedforward_layernorm": _MLP,
+    "post_attention_layernorm": _MLP,
 }
+# Models whose norms multiply by 1 + weight.
+_OFFSET_NORMS = {"gemma", "gemma2", "gemma3", "gemma3_text", "qwen3_next"}
 # Which matrix's rows feed which one's columns.
 _FED_BY_ROWS = {"self_attn.o_proj": "self_attn.v_proj", "mlp.down_proj": "mlp.up_proj"}
 _NOTICED = 0.01  # a norm that differs by less was rounded, not rescaled
@@ -48,12 +53,13 @@ class Norms:
     ratios: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def compare(cls, dense: dict[str, Tensor], stored: dict[str, Tensor]) -> Norms:
-        """From all tensors of the unquantized and of the quantized checkpoint."""
+    def compare(cls, dense: dict[str, Tensor], stored: dict[str, Tensor], model_type: str | None = None) -> Norms:
+        """From all tensors of the unquantized and of the quantized checkpoint; `model_type` as in config.json."""
+        offset = 1.0 if model_type in _OFFSET_NORMS else 0.0
         found = {}
         for name, tensor in stored.items():
             if name.endswith("norm.weight") and len(tensor.shape) == 1 and name in dense:
-                before, after = read_rows(dense[name]).float(), read_rows(tensor).float()
+                before, after = (offset + read_rows(one).float() for one in (dense[name], tensor))
                 if before.shape == after.shape and bool((after != 0).all()):
                     found[name.removesuffix(".weight")] = before / after
         noticed = any(bool(((ratio - 1).abs() > _NOTICED).any()) for ratio in found.values())
@@ -84,8 +90,9 @@ class Norms:
     def _exact(self, module: str) -> Any | None:
         for norm, fed in _FED_BY.items():
             for name in fed:
-                if module.endswith(f".{name}"):
-                    return self.ratios.get(f"{module.removesuffix(name)}{norm}")
+                ratio = self.ratios.get(f"{module.removesuffix(name)}{norm}") if module.endswith(f".{name}") else None
+                if ratio is not None:
+                    return ratio
         return None
 
 

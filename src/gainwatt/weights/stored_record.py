@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,28 +47,43 @@ def read_quantized(
     return found
 
 
+@dataclass(frozen=True)
+class Stored:
+    """The quantized checkpoints of a variant and of its base; `reasons` say by scheme why there is none."""
+
+    quantized: Quantized
+    reasons: dict[str, str]
+    base: dict[str, Checkpoint]
+    base_reasons: dict[str, str]
+
+
+def read_stored(
+    job: Job, checkpoint: Checkpoint, base: Checkpoint | None, *, given: Given, base_given: Given
+) -> Stored:
+    """Read every manifest, so that one of other weights is refused before anything is measured."""
+    found = Stored([], {}, {}, {})
+    found.quantized.extend(read_quantized(job, given, checkpoint, found.reasons))
+    if base is not None:
+        theirs = read_quantized(job, base_given, base, found.base_reasons, prefix="base_quantized")
+        found.base.update({scheme.name: made for scheme, made in theirs})
+    return found
+
+
 def compare_stored(
-    job: Job, study: Study, checkpoint: Checkpoint, base: Checkpoint | None, *, given: Given, base_given: Given
-) -> tuple[Quantized, dict[str, str], list[dict[str, Any]]]:
+    job: Job, study: Study, checkpoint: Checkpoint, base: Checkpoint | None, stored: Stored
+) -> list[dict[str, Any]]:
     """Metrics `stored_<number>_<scheme>` for each quantized checkpoint, against the base's where there is one.
 
-    Returns the checkpoints, by scheme why there is none, and one row per scheme and matrix.
+    Returns one row per scheme and matrix.
     """
-    reasons: dict[str, str] = {}
-    base_reasons: dict[str, str] = {}
-    quantized = read_quantized(job, given, checkpoint, reasons)
-    theirs: dict[str, Checkpoint] = {}
-    if base is not None:
-        found = read_quantized(job, base_given, base, base_reasons, prefix="base_quantized")
-        theirs = {scheme.name: made for scheme, made in found}
     rows: list[dict[str, Any]] = []
-    for scheme, made in quantized:
+    for scheme, made in stored.quantized:
         why = "the base is what trained checkpoints are compared with" if base is None else None
-        original = (base, theirs[scheme.name]) if base is not None and scheme.name in theirs else None
-        rows += _compare(job, study, scheme, (checkpoint, made), original, why or base_reasons.get(scheme.name))
-    for name, reason in reasons.items():
+        original = (base, stored.base[scheme.name]) if base is not None and scheme.name in stored.base else None
+        rows += _compare(job, study, scheme, (checkpoint, made), original, why or stored.base_reasons.get(scheme.name))
+    for name, reason in stored.reasons.items():
         null_stored(job, name, reason, NUMBERS)
-    return quantized, reasons, rows
+    return rows
 
 
 def _compare(
