@@ -17,6 +17,8 @@ from gainwatt.study.evaluation import Evaluate, deciding
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
 from gainwatt.study.quality import Perplexity, Tasks
 from gainwatt.study.sections import Data, Diagnose, Model, Quantize, Section, Train
+from gainwatt.study.train_profile import TrainProfile
+from gainwatt.study.train_profile import deciding as deciding_profile
 from gainwatt.study.validation import Validation
 
 SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
@@ -50,6 +52,10 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
         "train.num_generations", "train.per_device_train_batch_size", "train.gradient_accumulation_steps",
         "train.max_prompt_tokens", "train.max_completion_tokens", "train.precision", "model", "data.prompt_template",
     ),
+    "profile_training": (
+        "train_profile", "train", "model", "data.prompt_template", "-train.seeds", "-train.max_steps",
+        "-train.save_steps", "-train.zero_variance_patience_steps", "-train.vllm_gpu_memory_utilization",
+    ),
     "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "validate": ("validation",),
@@ -60,7 +66,9 @@ A name after `-` is left out again: one more seed or scheme must not make the ce
 often a job saves, or how much memory it may take, does not decide what it computes.
 """
 
-_DECIDING: dict[str, Callable[[Any], Any]] = {"evaluate": deciding, "serve": serving.deciding}
+_DECIDING: dict[str, Callable[[Any], Any]] = {
+    "evaluate": deciding, "serve": serving.deciding, "train_profile": deciding_profile,
+}  # fmt: skip
 """Sections of which a part alone decides a result."""
 
 
@@ -91,6 +99,8 @@ class Study(Section):
     """Tasks of lm-eval on every cell (none: not measured)."""
     serve: serving.Serve | None = None
     """The serving benchmark (none: not measured)."""
+    train_profile: TrainProfile | None = None
+    """Time, memory and energy of GRPO steps (none: not measured)."""
     diagnose: Diagnose = Diagnose()
     """Weights."""
     statistics: Statistics = Statistics()

@@ -82,8 +82,8 @@ class Resources(Section):
     """Tasks of lm-eval on one cell."""
     diagnose: Needs = Needs()
     """Weight diagnostics."""
-    serve: Needs = Needs()
-    """Serving benchmark of one checkpoint."""
+    train_profile: Needs = Needs()
+    """Profile of GRPO steps; runs on one GPU."""
     serve: Needs = Needs()
     """Serving benchmark of one checkpoint."""
 
