@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gainwatt.study.model import Study
+from gainwatt.study.profiling_cells import STAGE as PROFILE
+from gainwatt.study.profiling_cells import group_names
 from gainwatt.study.serving_cells import STAGE as SERVING
 from gainwatt.study.serving_cells import grid_names, part_names
 from gainwatt.study.train_profile import STAGE as TRAIN_PROFILE
 from gainwatt.study.train_profile import profiled_bases
 
-BRANCHES: dict[str, Callable[[Study], list[str]]] = {SERVING: grid_names, TRAIN_PROFILE: profiled_bases}
+BRANCHES: dict[str, Callable[[Study], list[str]]] = {
+    SERVING: grid_names,
+    PROFILE: group_names,
+    TRAIN_PROFILE: profiled_bases,
+}
 """Stage -> names of the records (file stems) that a study asks for."""
 
-KINDS: dict[str, str] = {SERVING: "serve", TRAIN_PROFILE: "train_profile"}
+KINDS: dict[str, str] = {SERVING: "serve", PROFILE: "profile", TRAIN_PROFILE: "train_profile"}
 """Stage -> what its rule asks of the machine: a key of the study's section `resources`."""
 
 PARTS: dict[str, Callable[[Study], list[str]]] = {SERVING: part_names}

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from gainwatt.errors import InputError
 from gainwatt.schemes import get_scheme
-from gainwatt.study import serving
+from gainwatt.study import profiling, serving
 from gainwatt.study.evaluation import Evaluate, deciding
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
 from gainwatt.study.quality import Perplexity, Tasks
@@ -56,6 +56,7 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
         "train_profile", "train", "model", "data.prompt_template", "-train.seeds", "-train.max_steps",
         "-train.save_steps", "-train.zero_variance_patience_steps", "-train.vllm_gpu_memory_utilization",
     ),
+    "profile_inference": ("profile", "model.dtype"),
     "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "validate": ("validation",),
@@ -68,6 +69,7 @@ often a job saves, or how much memory it may take, does not decide what it compu
 
 _DECIDING: dict[str, Callable[[Any], Any]] = {
     "evaluate": deciding, "serve": serving.deciding, "train_profile": deciding_profile,
+    "profile": profiling.deciding,
 }  # fmt: skip
 """Sections of which a part alone decides a result."""
 
@@ -101,6 +103,8 @@ class Study(Section):
     """The serving benchmark (none: not measured)."""
     train_profile: TrainProfile | None = None
     """Time, memory and energy of GRPO steps (none: not measured)."""
+    profile: profiling.Profile | None = None
+    """Speed, memory and energy of generation by precision and load (none: not measured)."""
     diagnose: Diagnose = Diagnose()
     """Weights."""
     statistics: Statistics = Statistics()
@@ -134,6 +138,9 @@ class Study(Section):
             )
         if self.data.source == "embedded":
             self._check_embedded_sizes()
+        if self.profile is not None:
+            trained = [f"grpo-s{seed}" for seed in self.train.seeds] if self.matrix else []
+            profiling.check(self.profile, ["base", *trained], list(names))
         if self.serve is not None:
             trained = [f"grpo-s{seed}" for seed in self.train.seeds] if self.matrix else []
             serving.check(self.serve, ["base", *trained], list(names))

@@ -84,6 +84,8 @@ class Resources(Section):
     """Weight diagnostics."""
     train_profile: Needs = Needs()
     """Profile of GRPO steps; runs on one GPU."""
+    profile: Needs = Needs()
+    """Profile of generation: one group of arms."""
     serve: Needs = Needs()
     """Serving benchmark of one checkpoint."""
 
