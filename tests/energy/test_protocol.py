@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gainwatt.energy.protocol import Settings, Window, abba, evaluate, measure
+from gainwatt.energy.protocol import Settings, Window, abba, evaluate, measure, results, run
 
 from .conftest import FakeGpus, constant
 
@@ -102,3 +102,22 @@ def test_windows_without_energy_leave_energy_null() -> None:
     assert result.power_w.mean is None
     assert result.gates[1].passed is None
     assert result.gates[0].passed is True
+
+
+def test_one_meter_holds_several_runs(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(400.0), statements=[["power_tick 0.1"]])
+    meter = gpus.meter(idle_s=1.0)
+    meter.start()
+
+    def call(seconds: float) -> Callable[[], float]:
+        return lambda: gpus.runtime.sleep(seconds) or 10.0
+
+    settings = Settings(window_s=5.0, repeats=2, warmup_runs=0)
+    first = results(meter, ["a"], run(meter, {"a": call(0.5)}, settings))
+    second = results(meter, ["a", "b"], run(meter, {"a": call(1.0), "b": call(0.25)}, settings))
+    assert meter.state == "running"
+    meter.stop()
+    assert [arm.arm for arm in (*first, *second)] == ["a", "a", "b"]
+    assert [arm.throughput.mean for arm in (*first, *second)] == pytest.approx([20.0, 10.0, 40.0])
+    assert second[0].gross_j_per_work.mean == pytest.approx(40.0, rel=0.01)
+    assert results(meter, ["a"], [])[0].throughput.n == 0

@@ -20,7 +20,7 @@ A window's value is its total divided by its work, never a mean of rates. Source
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,6 +43,17 @@ class Settings:
     warmup_runs: int = 3
     cool_margin_c: float = 2.0
     cool_patience_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """One finished window whose energy has not been looked up yet."""
+
+    arm: str
+    calls: int
+    work: float
+    temperature_start_c: float | None
+    cooled: bool | None
 
 
 @dataclass(frozen=True)
@@ -109,30 +120,51 @@ def measure(
     settings: Settings | None = None,
     temperature_c: Callable[[], float | None] | None = None,
 ) -> list[ArmResult]:
-    """Run the protocol inside a started meter, stop it, and evaluate.
+    """Run the protocol inside a started meter, stop it, and evaluate. Arguments as for `run`.
+
+    Raises whatever an arm raises; the meter is stopped all the same.
+    """
+    try:
+        done = run(meter, arms, settings, temperature_c)
+    finally:
+        meter.stop()
+    return results(meter, list(arms), done)
+
+
+def run(
+    meter: EnergyMeter,
+    arms: Mapping[str, Callable[[], float]],
+    settings: Settings | None = None,
+    temperature_c: Callable[[], float | None] | None = None,
+) -> list[Done]:
+    """Run the protocol inside a started meter and leave it running, so that one meter can hold several runs.
 
     `arms`: name → one call of the work, which returns the amount of work that it did (> 0) and has finished when it
     returns. `temperature_c`: reads the board's temperature; the default asks the meter's GPUs. Raises whatever an arm
-    raises; the meter is stopped all the same.
+    raises.
     """
     settings = settings or Settings()
     read = temperature_c or meter.temperature_c
-    pending: list[tuple[str, int, float, float | None, bool | None]] = []
-    try:
-        for name, call in arms.items():
-            with meter.phase(f"warm-up {name}"):
-                for _ in range(settings.warmup_runs):
-                    call()
-        start_c = read()
-        for name in abba(list(arms), settings.repeats):
-            cooled = _cool(meter, start_c, settings, read) if pending else True if start_c is not None else None
-            temperature = read()
-            with meter.phase(f"window {name}", short_ok=False):
-                calls, work = _repeat(meter, arms[name], settings.window_s)
-            pending.append((name, calls, work, temperature, cooled))
-    finally:
-        meter.stop()
-    windows = _windows(meter, pending)
+    done: list[Done] = []
+    for name, call in arms.items():
+        with meter.phase(f"warm-up {name}"):
+            for _ in range(settings.warmup_runs):
+                call()
+    start_c = read()
+    for name in abba(list(arms), settings.repeats):
+        cooled = _cool(meter, start_c, settings, read) if done else True if start_c is not None else None
+        temperature = read()
+        with meter.phase(f"window {name}", short_ok=False):
+            calls, work = _repeat(meter, arms[name], settings.window_s)
+        done.append(Done(name, calls, work, temperature, cooled))
+    return done
+
+
+def results(
+    meter: EnergyMeter, arms: Sequence[str], done: Sequence[Done], entries: Sequence[dict[str, Any]] | None = None
+) -> list[ArmResult]:
+    """Evaluate the windows of the meter's last run. `entries`: `meter.phases(limit=None)`, where it is at hand."""
+    windows = _windows(meter.phases(limit=None) if entries is None else entries, done)
     return [evaluate(name, [window for window in windows if window.arm == name]) for name in arms]
 
 
@@ -188,22 +220,22 @@ def _cool(
             meter.runtime.sleep(0.5)
 
 
-def _windows(meter: EnergyMeter, pending: list[tuple[str, int, float, float | None, bool | None]]) -> list[Window]:
-    measured = [entry for entry in meter.phases(limit=None) if entry["name"].startswith("window ")]
+def _windows(entries: Sequence[dict[str, Any]], done: Sequence[Done]) -> list[Window]:
+    measured = [entry for entry in entries if entry["name"].startswith("window ")][-len(done) :] if done else []
     windows = []
-    for order, (entry, (name, calls, work, temperature, cooled)) in enumerate(zip(measured, pending, strict=True)):
+    for order, (entry, found) in enumerate(zip(measured, done, strict=True)):
         energy = entry["energy"]
         windows.append(
             Window(
-                arm=name,
+                arm=found.arm,
                 order=order,
-                calls=calls,
-                work=work,
+                calls=found.calls,
+                work=found.work,
                 seconds=entry["seconds"],
                 gross_j=energy["gross_j"],
                 net_j=energy["net_j"],
-                temperature_start_c=temperature,
-                cooled=cooled,
+                temperature_start_c=found.temperature_start_c,
+                cooled=found.cooled,
                 flags=tuple(energy["flags"]),
             )
         )
