@@ -28,11 +28,8 @@ def quantize(checkpoint: Checkpoint, scheme: Scheme, folder: Path, *, texts: Seq
     import llama_cpp
 
     plain = folder / "plain.gguf"
-    pre_tokenizer = _convert(checkpoint, plain, texts)
-    options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{scheme.options['file_type']}")
-    options.nthread = _threads()
-    code = llama_cpp.llama_model_quantize(os.fsencode(plain), os.fsencode(folder / FILE), options)
+    pre_tokenizer = convert(checkpoint, plain, texts)
+    code = quantize_file(plain, folder / FILE, str(scheme.options["file_type"]))
     plain.unlink()
     if code != 0:
         raise UnavailableError(f"llama.cpp could not quantize to {scheme.name} (code {code})", "see the log above")
@@ -54,7 +51,21 @@ def quantize(checkpoint: Checkpoint, scheme: Scheme, folder: Path, *, texts: Seq
     return Made(about=about)
 
 
-def _convert(checkpoint: Checkpoint, target: Path, texts: Sequence[str]) -> str:
+def quantize_file(source: Path, target: Path, file_type: str, *, again: bool = False) -> int:
+    """Quantize one GGUF file to another of `file_type`, e.g. MOSTLY_Q4_0; returns llama.cpp's code, 0 for success.
+
+    `again` allows a source that is quantized itself.
+    """
+    import llama_cpp
+
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{file_type}")
+    options.nthread = _threads()
+    options.allow_requantize = again
+    return int(llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), options))
+
+
+def convert(checkpoint: Checkpoint, target: Path, texts: Sequence[str]) -> str:
     """Write `target`; returns llama.cpp's name of the checkpoint's way of splitting text."""
     tokenizer = load_tokenizer(checkpoint.folder)
     expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]

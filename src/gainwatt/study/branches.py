@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gainwatt.llamacpp import arms as llamacpp
 from gainwatt.study.model import Study
 from gainwatt.study.profiling_cells import STAGE as PROFILE
 from gainwatt.study.profiling_cells import group_names
@@ -20,10 +21,18 @@ BRANCHES: dict[str, Callable[[Study], list[str]]] = {
     SERVING: grid_names,
     PROFILE: group_names,
     TRAIN_PROFILE: profiled_bases,
+    "fetch_gguf": llamacpp.file_record_names,
+    "profile_llamacpp": llamacpp.record_names,
 }
 """Stage -> names of the records (file stems) that a study asks for."""
 
-KINDS: dict[str, str] = {SERVING: "serve", PROFILE: "profile", TRAIN_PROFILE: "train_profile"}
+KINDS: dict[str, str] = {
+    SERVING: "serve",
+    PROFILE: "profile",
+    TRAIN_PROFILE: "train_profile",
+    "fetch_gguf": "llamacpp",
+    "profile_llamacpp": "llamacpp",
+}
 """Stage -> what its rule asks of the machine: a key of the study's section `resources`."""
 
 PARTS: dict[str, Callable[[Study], list[str]]] = {SERVING: part_names}

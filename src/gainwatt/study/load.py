@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from gainwatt.errors import InputError
+from gainwatt.study.llamacpp import local_paths as llamacpp_paths
 from gainwatt.study.model import Study, hub_id, is_hub
 
 
@@ -170,6 +171,8 @@ def _check_texts(study: Study, path: Path) -> None:
         named["tasks.include_path"] = study.tasks.include_path
     if study.tasks:
         named |= {f"tasks.local_data.{name}": folder for name, folder in study.tasks.local_data.items()}
+    if study.llamacpp:
+        named |= llamacpp_paths(study.llamacpp)
     for key, place in named.items():
         if not Path(place).exists():
             raise InputError(

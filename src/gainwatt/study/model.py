@@ -14,6 +14,8 @@ from gainwatt.errors import InputError
 from gainwatt.schemes import get_scheme
 from gainwatt.study import profiling, serving
 from gainwatt.study.evaluation import Evaluate, deciding
+from gainwatt.study.llamacpp import LlamaCpp
+from gainwatt.study.llamacpp import deciding as deciding_llamacpp
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
 from gainwatt.study.quality import Perplexity, Tasks
 from gainwatt.study.sections import Data, Diagnose, Model, Quantize, Section, Train
@@ -57,6 +59,11 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
         "-train.save_steps", "-train.zero_variance_patience_steps", "-train.vllm_gpu_memory_utilization",
     ),
     "profile_inference": ("profile", "model.dtype"),
+    "fetch_gguf": (
+        "llamacpp.source", "llamacpp.revision", "llamacpp.file", "llamacpp.make_from", "llamacpp.quant_types",
+        "llamacpp.arm_type",
+    ),
+    "profile_llamacpp": ("llamacpp",),
     "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "validate": ("validation",),
@@ -69,7 +76,7 @@ often a job saves, or how much memory it may take, does not decide what it compu
 
 _DECIDING: dict[str, Callable[[Any], Any]] = {
     "evaluate": deciding, "serve": serving.deciding, "train_profile": deciding_profile,
-    "profile": profiling.deciding,
+    "profile": profiling.deciding, "llamacpp": deciding_llamacpp,
 }  # fmt: skip
 """Sections of which a part alone decides a result."""
 
@@ -99,6 +106,8 @@ class Study(Section):
     """Sliding-window perplexity of every cell (none: not measured)."""
     tasks: Tasks | None = None
     """Tasks of lm-eval on every cell (none: not measured)."""
+    llamacpp: LlamaCpp | None = None
+    """Profile of llama.cpp: suites, CPU against GPU, ablations, quantization types (none: not measured)."""
     serve: serving.Serve | None = None
     """The serving benchmark (none: not measured)."""
     train_profile: TrainProfile | None = None
@@ -168,7 +177,7 @@ class Study(Section):
             else:
                 value: Any = whole
                 for key in dotted.split("."):
-                    value = value[key]
+                    value = None if value is None else value[key]  # of an optional section
                 chosen[dotted] = _DECIDING[dotted](value) if dotted in _DECIDING else value
         return chosen
 

@@ -86,6 +86,8 @@ class Resources(Section):
     """Profile of GRPO steps; runs on one GPU."""
     profile: Needs = Needs()
     """Profile of generation: one group of arms."""
+    llamacpp: Needs = Needs(environment="llamacpp")
+    """Profile of llama.cpp, and the GGUF files for it."""
     serve: Needs = Needs()
     """Serving benchmark of one checkpoint."""
 
