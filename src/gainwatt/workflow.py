@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.errors import InputError
+from gainwatt.heads.prompts import prompt_files
 from gainwatt.perplexity.corpus import corpus_files
 from gainwatt.schemes import get_scheme
 from gainwatt.study import (
@@ -105,7 +106,7 @@ def environment_of(study: Study, kind: str, scheme: str | None = None) -> str:
         return name
     entry = get_scheme(scheme)
     special = entry.environment
-    if kind in ("evaluate", "perplexity"):
+    if kind in ("evaluate", "perplexity", "heads"):
         loader = entry.loader(study.evaluate.engine if kind == "evaluate" else "transformers")
         # An engine that cannot load the scheme says so itself, as a result; any environment will do for that.
         special = loader.environment if loader else "core"
@@ -187,6 +188,17 @@ def local_sources(study: Study) -> list[str]:
 def corpus(study: Study, layout: Layout) -> list[str]:
     """Files that perplexity is measured on; nothing for the hub, and where the study does not measure it."""
     return [] if study.perplexity is None else [str(path) for path in corpus_files(study.perplexity, layout.data)]
+
+
+def head_prompts(study: Study, layout: Layout) -> list[str]:
+    """Files with the prompts that attention heads are scored on; nothing where the study takes the package's own."""
+    return [] if study.heads is None else [str(path) for path in prompt_files(study.heads, layout.data)]
+
+
+def head_corpus(study: Study, layout: Layout) -> list[str]:
+    """Files that the perplexity of pruned models is measured on; nothing for the hub, and without a pruning curve."""
+    prune = study.heads and study.heads.prune
+    return [str(path) for path in corpus_files(prune.perplexity, layout.data)] if prune else []
 
 
 def base_stage(study: Study) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gainwatt.llamacpp import arms as llamacpp
+from gainwatt.study import heads
 from gainwatt.study.model import Study
 from gainwatt.study.profiling_cells import STAGE as PROFILE
 from gainwatt.study.profiling_cells import group_names
@@ -21,6 +22,8 @@ BRANCHES: dict[str, Callable[[Study], list[str]]] = {
     SERVING: grid_names,
     PROFILE: group_names,
     TRAIN_PROFILE: profiled_bases,
+    "score_heads": heads.score_names,
+    "prune_heads": heads.prune_names,
     "fetch_gguf": llamacpp.file_record_names,
     "profile_llamacpp": llamacpp.record_names,
 }
@@ -30,6 +33,8 @@ KINDS: dict[str, str] = {
     SERVING: "serve",
     PROFILE: "profile",
     TRAIN_PROFILE: "train_profile",
+    "score_heads": "heads",
+    "prune_heads": "heads",
     "fetch_gguf": "llamacpp",
     "profile_llamacpp": "llamacpp",
 }

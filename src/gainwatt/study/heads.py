@@ -76,6 +76,16 @@ class Heads(Section):
     prune: Prune | None = None
     """Pruning curve of every variant at the reference scheme (none: not measured)."""
 
+    def files(self) -> dict[str, str]:
+        """Key of the study -> file or folder of somebody's own that it names."""
+        found = {f"heads.{name}": getattr(self, name) for name in ("reasoning", "general", "matched")}
+        if self.prune:
+            found["heads.prune.perplexity.corpus"] = self.prune.perplexity.corpus
+        own = ("builtin", "shuffled", "none", "auto")
+        return {
+            key: value for key, value in found.items() if value not in own and not value.startswith(("data:", "hub:"))
+        }
+
     @model_validator(mode="after")
     def _check(self) -> Heads:
         if self.matched == "builtin" and self.reasoning != "builtin":

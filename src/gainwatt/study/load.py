@@ -163,7 +163,7 @@ def _check_sources(study: Study, path: Path) -> None:
 
 
 def _check_texts(study: Study, path: Path) -> None:
-    """Files that `perplexity` and `tasks` name."""
+    """Files that `perplexity`, `tasks` and `heads` name."""
     named = {}
     if study.perplexity and not study.perplexity.corpus.startswith(("data:", "hub:")):
         named["perplexity.corpus"] = study.perplexity.corpus
@@ -173,6 +173,8 @@ def _check_texts(study: Study, path: Path) -> None:
         named |= {f"tasks.local_data.{name}": folder for name, folder in study.tasks.local_data.items()}
     if study.llamacpp:
         named |= llamacpp_paths(study.llamacpp)
+    if study.heads:
+        named |= study.heads.files()
     for key, place in named.items():
         if not Path(place).exists():
             raise InputError(

@@ -14,6 +14,7 @@ from gainwatt.errors import InputError
 from gainwatt.schemes import get_scheme
 from gainwatt.study import profiling, serving
 from gainwatt.study.evaluation import Evaluate, deciding
+from gainwatt.study.heads import Heads, check_heads, deciding_scores
 from gainwatt.study.llamacpp import LlamaCpp
 from gainwatt.study.llamacpp import deciding as deciding_llamacpp
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
@@ -64,6 +65,8 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
         "llamacpp.arm_type",
     ),
     "profile_llamacpp": ("llamacpp",),
+    "score_heads": ("heads", "model.dtype"),
+    "prune_heads": ("heads.prune", "evaluate", "model.dtype", "data.prompt_template"),
     "make_tables": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "make_figures": ("statistics", "cost", "quantize.reference", "quantize.schemes"),
     "validate": ("validation",),
@@ -75,7 +78,7 @@ often a job saves, or how much memory it may take, does not decide what it compu
 """
 
 _DECIDING: dict[str, Callable[[Any], Any]] = {
-    "evaluate": deciding, "serve": serving.deciding, "train_profile": deciding_profile,
+    "evaluate": deciding, "serve": serving.deciding, "heads": deciding_scores, "train_profile": deciding_profile,
     "profile": profiling.deciding, "llamacpp": deciding_llamacpp,
 }  # fmt: skip
 """Sections of which a part alone decides a result."""
@@ -114,6 +117,8 @@ class Study(Section):
     """Time, memory and energy of GRPO steps (none: not measured)."""
     profile: profiling.Profile | None = None
     """Speed, memory and energy of generation by precision and load (none: not measured)."""
+    heads: Heads | None = None
+    """Scores of attention heads, and pruning by them (none: not measured)."""
     diagnose: Diagnose = Diagnose()
     """Weights."""
     statistics: Statistics = Statistics()
@@ -153,6 +158,8 @@ class Study(Section):
         if self.serve is not None:
             trained = [f"grpo-s{seed}" for seed in self.train.seeds] if self.matrix else []
             serving.check(self.serve, ["base", *trained], list(names))
+        if self.heads is not None:
+            check_heads(self.heads, list(names))
         return self
 
     def _check_embedded_sizes(self) -> None:

@@ -82,6 +82,8 @@ class Resources(Section):
     """Tasks of lm-eval on one cell."""
     diagnose: Needs = Needs()
     """Weight diagnostics."""
+    heads: Needs = Needs()
+    """Scoring heads, and pruning by them, on one checkpoint."""
     train_profile: Needs = Needs()
     """Profile of GRPO steps; runs on one GPU."""
     profile: Needs = Needs()
