@@ -14,7 +14,6 @@ from gainwatt.serving.stream import Stream
 # Servers close a connection that was idle for a while (uvicorn: 5 s); one that is about to be closed is not used again.
 IDLE_MAX_NS = 3_000_000_000
 _READ_BYTES = 16_384
-_PENDING = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
@@ -40,11 +39,15 @@ class Connection:
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = self._socket.connect_ex(place)
-        if code not in (0, *_PENDING):
+        if code == errno.EINPROGRESS:
+            # Within one machine a connection stands as soon as it was asked for; the system says so when asked again.
+            code = self._socket.connect_ex(place)
+        if code not in (0, errno.EISCONN, errno.EINPROGRESS, errno.EALREADY):
             self._socket.close()
             raise StreamError("refused", os.strerror(code))
-        self._writing = True
-        poller.register(self._socket, selectors.EVENT_WRITE, self)
+        self._open = code in (0, errno.EISCONN)
+        self._writing = not self._open
+        poller.register(self._socket, selectors.EVENT_READ if self._open else selectors.EVENT_WRITE, self)
 
     @property
     def connected(self) -> bool:

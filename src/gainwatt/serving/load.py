@@ -97,7 +97,11 @@ class Load:
         opening: set[Connection] = set()
         with contextlib.suppress(StreamError):
             for _ in range(number):
-                opening.add(Connection(self._address, self._poller))
+                connection = Connection(self._address, self._poller)
+                if connection.connected:
+                    self._idle.append(connection)
+                else:
+                    opening.add(connection)
         while opening and time.monotonic_ns() < until_ns:
             for key, _ in self._poller.wait(until_ns):
                 connection = key.data
@@ -107,7 +111,6 @@ class Load:
                 opening.remove(connection)
                 try:
                     connection.writable()
-                    connection.idle_since_ns = time.monotonic_ns()
                     self._idle.append(connection)
                 except StreamError:
                     connection.close()

@@ -9,14 +9,20 @@ from gainwatt.serving.percentiles import percentile
 
 _SLICES = 4
 _PER_SLICE = 10
+_GROWTH = 1.5
+_LEFT_BEHIND = 0.1
 
 
 class Saturation:
     """Watches the last `window_s` seconds of a load: requests under way at each sending, time to first token of each.
 
-    Saturated: over four equal slices of the window, the median of both has grown from each slice to the next, and
-    from the first to the last by half at least. Medians of slices, because neighbouring values depend on each other: a
-    slope with its usual error would find growth in any passing crowd. At least 10 values to a slice.
+    Saturated: over four equal slices of the window the median of both has grown from each slice to the next, from
+    the first to the last by half at least, and of the requests sent meanwhile 10 % or more were left behind. Medians of
+    slices, because neighbouring values depend on each other: a slope with its usual error would find growth in any
+    passing crowd. At least 10 values to a slice.
+
+    How often this errs, simulated for a server of one request after another, 20 requests a second, 60 s, a window of
+    20 s, 100 loads each: false alarms at 85, 90, 95 % of its capacity: 0, 0, 5; found at 105, 110, 125 %: 61, 95, 100.
     """
 
     def __init__(self, window_s: float) -> None:
@@ -42,9 +48,15 @@ class Saturation:
         crowd, wait = self._growth(self._in_flight, now_ns), self._growth(self._ttft_ms, now_ns)
         if crowd is None or wait is None:
             return None
+        # The middles of the first and the last slice lie three of four slices apart.
+        sent = len(self._in_flight) * (_SLICES - 1) / _SLICES
+        left_behind = (crowd[1] - crowd[0]) / sent
+        if left_behind < _LEFT_BEHIND:
+            return None
         return (
             f"saturated: within {self._window_ns / 1e9:g} s the requests under way grew from {crowd[0]:.0f} to "
-            f"{crowd[1]:.0f} and the time to first token from {wait[0]:.0f} to {wait[1]:.0f} ms, without a pause"
+            f"{crowd[1]:.0f} ({left_behind:.0%} of those sent) and the time to first token from {wait[0]:.0f} to "
+            f"{wait[1]:.0f} ms, without a pause"
         )
 
     def _growth(self, values: deque[tuple[int, float]], now_ns: int) -> tuple[float, float] | None:
@@ -59,4 +71,4 @@ class Saturation:
             return None
         medians = [percentile(sorted(found), 50) or 0.0 for found in slices]
         rising = all(before < after for before, after in itertools.pairwise(medians))
-        return (medians[0], medians[-1]) if rising and medians[-1] >= 1.5 * medians[0] else None
+        return (medians[0], medians[-1]) if rising and medians[-1] >= _GROWTH * medians[0] else None
