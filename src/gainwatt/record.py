@@ -4,7 +4,7 @@ kind            "gainwatt-record"
 schema_version  of this file's layout; a reader refuses any other
 stage, study    what was run, for which study
 cell            what was measured: variant, scheme, ...
-status, reason  ok | oom | unavailable, and why where it is not ok
+status, reason  ok | oom | unavailable | failed (what was measured until then is kept), and why where it is not ok
 metrics         numbers with the unit in the name; null where not measured
 null_reasons    metric -> why it is null
 settings        every setting in force, generation settings included
@@ -28,7 +28,7 @@ from gainwatt.errors import RecordError
 
 KIND = "gainwatt-record"
 SCHEMA_VERSION = 1
-STATUSES = ("ok", "oom", "unavailable")
+STATUSES = ("ok", "oom", "unavailable", "failed")
 _REQUIRED = {
     "stage": str,
     "study": str,

@@ -28,7 +28,7 @@ def energy_between(meter: EnergyMeter, start_s: float, end_s: float) -> dict[str
     }
     if found["gross_j"] is None:
         lacking = next((window.reason for window in windows if window.gross_j is None), None)
-        found["reason"] = lacking or report.no_energy_reason()
+        found["reason"] = lacking or report.no_meter()
     elif found["net_j"] is None:
         found["net_reason"] = next((reason for _, reason, _ in nets if reason is not None), "no device")
     return found

@@ -92,7 +92,8 @@ def starts(study: Study, cell: Cell) -> list[Start]:
     serve = study.serve
     if serve is None:
         return []
-    modes = [mode for mode in ("offline", "online") if loads(serve, mode)]
+    # The server first: an engine in this process leaves a context on the board, which is then not at rest any more.
+    modes = [mode for mode in ("online", "offline") if loads(serve, mode)]
     return [Start(cell, kernel, mode) for kernel in kernels(serve, cell.scheme) for mode in modes]
 
 
