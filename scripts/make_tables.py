@@ -15,6 +15,7 @@ from gainwatt import cli
 from gainwatt.atomic import write_text
 from gainwatt.study import Layout
 from gainwatt.tables import accuracy, cost, payback, perplexity, stages, tasks, weights
+from gainwatt.tables import train_profile as training_steps
 from gainwatt.tables.results import Results
 from gainwatt.tables.summary import summary
 from gainwatt.tables.write import write_csv
@@ -36,6 +37,10 @@ TABLES = {
     "weight_errors": weights.weight_errors,
     "weight_changes": weights.weight_changes,
     "weight_layers": weights.weight_layers,
+    "train_profile": training_steps.train_profile,
+    "train_profile_ratios": training_steps.ratios,
+    "train_profile_published": training_steps.beside_published,
+    "train_profile_steps": training_steps.steps,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gainwatt.figures import power
+from gainwatt.figures import power, train_profile
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.paired import drawn_rows
 from gainwatt.figures.style import MANY
@@ -100,6 +100,7 @@ TEXTS: dict[str, Callable[[Results], Text]] = {
     "training": _training,
     "energy_latency": _energy,
     "power_trace": _power,
+    "train_profile": train_profile.describe,
     **WEIGHT_TEXTS,
 }
 
@@ -120,6 +121,7 @@ def sources(results: Results, name: str, stage: str) -> list[dict[str, str]]:
         "quantize": results.quantizations,
         "train_grpo": results.trainings,
         "diagnose_weights": results.diagnoses,
+        **results.branches,
     }
     records = list(kinds.get(stage, {}).values())
     if name == "power_trace":

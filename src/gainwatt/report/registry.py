@@ -157,6 +157,33 @@ TABLES: tuple[TableSpec, ...] = (
         stages=("train_grpo",), empty="No variant has been trained yet.",
     ),
     TableSpec(
+        "train_profile", "training", "GRPO steps: time, memory, energy",
+        "Adapters on a frozen base of this type. Means are of the measured steps that went well, with 95 % intervals "
+        "over steps; a step that ran out of memory is counted only.",
+        ("scheme", "status", "steps_ok", "oom_count", "rollout_s_mean", "rollout_s_mean_low", "rollout_s_p95",
+         "rollouts_per_min", "update_s_mean", "step_s_mean", "peak_allocated_step_mib", "peak_rss_step_mib",
+         "mean_rollout_w", "mean_update_w", "gross_j_per_rollout", "gross_j_per_rollout_low", "net_j_per_rollout",
+         "gross_j_per_step", "gross_j_per_step_low", "net_j_per_step", "long_tail_rate", "long_tail_low_rate",
+         "idle_slot_rate", "null_reason"),
+        stages=("profile_training",), optional=True, empty="No profile of GRPO steps has been made yet.",
+    ),
+    TableSpec(
+        "train_profile_ratios", "training", "GRPO steps: 4-bit base against the unquantized one",
+        "Step by step on the same prompts; the runs followed each other.",
+        ("scheme", "baseline", "quantity", "ratio", "ratio_low", "steps", "null_reason"),
+        stages=("profile_training",), optional=True, empty="The profile names one type of the base only.",
+    ),
+    TableSpec(
+        "train_profile_published", "training", "GRPO steps beside the published numbers",
+        "Ours and the published ones are of different machines and count differently where the note says so.",
+        ("metric", "unit", "published", "scheme", "measured", "measured_low", "steps", "note", "null_reason"),
+        stages=("profile_training",), optional=True, empty="The study names no published numbers.",
+    ),
+    TableSpec(
+        "train_profile_steps", "training", "GRPO steps one by one", "Under the published column names.",
+        stages=("profile_training",), optional=True, folded=True, empty="No profile of GRPO steps has been made yet.",
+    ),
+    TableSpec(
         "accuracy_matrix", "training", "How the answers ended and how they were read",
         "An accuracy says little where many answers were cut by the token limit or hold no number.",
         ("variant", "precision", "ended_with_eos_rate", "hit_max_new_tokens_rate", "parse_rate",
@@ -183,9 +210,10 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     ),
     "outlier_maps": ("weights", "Outliers by layer and module", ""),
     "code_flips": ("weights", "Codes that training flipped", ""),
+    "train_profile": ("training", "Where a GRPO step goes", "Time and energy by part; lengths of the rollouts."),
     "scheme_bytes": ("weights", "Bytes by scheme", ""),
 }  # fmt: skip
 """Figure -> section, title, help; an empty section: the report draws it itself, from the same table."""
 
-INVERTIBLE = {"paired_changes", "code_flips", "energy_latency", "power_trace", "layer_errors", "scheme_bytes"}
+INVERTIBLE = {"train_profile", "paired_changes", "code_flips", "energy_latency", "power_trace", "layer_errors", "scheme_bytes"}
 """Figures on white that stay true when light and dark are exchanged at night; no maps of colour among them."""

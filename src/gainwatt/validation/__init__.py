@@ -13,6 +13,7 @@ from gainwatt.validation import (
     performance,
     provenance,
     repeats,
+    train_profile,
 )
 from gainwatt.validation.expectation import EXPECTATIONS, Expectation
 from gainwatt.validation.findings import COLUMNS, ERROR, INFO, WARNING, Finding
@@ -35,5 +36,6 @@ __all__ = [
     "performance",
     "provenance",
     "repeats",
+    "train_profile",
     "validate",
 ]
