@@ -29,8 +29,9 @@ from gainwatt.study import (
     trained_variants,
     variants,
 )
-from gainwatt.study.branches import KINDS, branch_records
+from gainwatt.study.branches import KINDS, branch_records, part_records
 from gainwatt.study.operations import Needs
+from gainwatt.study.serving_cells import served_cells
 from gainwatt.weights.variants import control_variants, diagnosed_variants
 
 DEFAULT_STUDY = "config/demo.yaml"
@@ -106,8 +107,9 @@ def environment_of(study: Study, kind: str, scheme: str | None = None) -> str:
         return name
     entry = get_scheme(scheme)
     special = entry.environment
-    if kind in ("evaluate", "perplexity", "heads"):
-        loader = entry.loader(study.evaluate.engine if kind == "evaluate" else "transformers")
+    if kind in ("evaluate", "perplexity", "heads", "serve"):
+        engine = {"evaluate": study.evaluate.engine, "serve": study.serve.engine if study.serve else "transformers"}
+        loader = entry.loader(engine.get(kind, "transformers"))
         # An engine that cannot load the scheme says so itself, as a result; any environment will do for that.
         special = loader.environment if loader else "core"
     return name if special == "core" else special
@@ -127,6 +129,7 @@ def lacking_environments(study: Study) -> list[str]:
     cells += [("evaluate", cell.scheme) for cell in evaluation_cells(study)]
     names = {environment_of(study, kind, scheme) for kind, scheme in cells}
     names |= {environment_of(study, KINDS[stage]) for stage, _ in branch_records(study)}
+    names |= {environment_of(study, "serve", cell.scheme) for cell in served_cells(study)}
     names -= {"core"}
     if study.tasks is not None and study.matrix:
         names.add(environment_of(study, "tasks"))
@@ -238,6 +241,11 @@ def diagnosis_options(study: Study, layout: Layout, variant: str) -> dict[str, l
     if study.diagnose.outputs:
         options["--data"] = [str(layout.data("train"))]
     return options
+
+
+def part_names(study: Study, stage: str, name: str) -> list[str]:
+    """Names of the records that a rule writes beside the one called `name`: one more of them makes the rule run again."""
+    return [part for of, part in part_records(study) if of == stage and part.startswith(f"{name}.")]
 
 
 def products(study: Study, layout: Layout) -> list[str]:

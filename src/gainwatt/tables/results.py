@@ -15,7 +15,7 @@ from gainwatt.errors import RecordError
 from gainwatt.record import Record, read_record
 from gainwatt.stats.resample import binary
 from gainwatt.study import Cell, Layout, Study, evaluation_cells, quantization_cells, trained_variants
-from gainwatt.study.branches import branch_records
+from gainwatt.study.branches import branch_records, part_records
 from gainwatt.tables.resamples import Resamples
 from gainwatt.tables.stale import Freshness, Stale, refuse
 from gainwatt.weights.variants import diagnosed_variants
@@ -72,9 +72,9 @@ class Results:
             found._add(found.trainings, variant, layout.record("train_grpo", variant), "train_grpo")
         for variant in diagnosed_variants(study):
             found._add(found.diagnoses, variant, layout.record("diagnose_weights", variant), "diagnose_weights")
-        for stage, name in branch_records(study):
+        for stage, name in [*branch_records(study), *part_records(study)]:
             found._add(found.branches.setdefault(stage, {}), name, layout.record(stage, name), stage)
-        if not (found.evaluations if study.matrix else any(found.branches.values())):
+        if not found.evaluations and not any(found.branches.values()):
             kind = "evaluation record" if study.matrix else "record"
             raise RecordError(
                 f"there is no {kind} of the study {study.study!r} under {found.folder}",

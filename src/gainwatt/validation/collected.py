@@ -12,6 +12,7 @@ from gainwatt.errors import RecordError
 from gainwatt.record import Record, file_sha256, read_record
 from gainwatt.schemes import SCHEMES
 from gainwatt.study import DENSE, Layout, Study
+from gainwatt.study.branches import part_records
 from gainwatt.tables.stale import Freshness
 from gainwatt.validation.items import ItemFacts, item_facts
 from gainwatt.validation.shape import misshapen
@@ -80,7 +81,9 @@ class Collected:
     @cached_property
     def expected(self) -> dict[tuple[str, str], Path]:
         """(stage, name) -> path of every record that the study asks for."""
-        return {(path.parent.name, path.stem): path for path in map(Path, every_record(self.study, self.layout))}
+        parts = (self.layout.record(stage, name) for stage, name in part_records(self.study))
+        every = (*map(Path, every_record(self.study, self.layout)), *parts)
+        return {(path.parent.name, path.stem): path for path in every}
 
     @cached_property
     def _places(self) -> dict[tuple[str, str], Record]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from gainwatt.record import Record
 from gainwatt.study import BASE, DENSE
+from gainwatt.study.branches import part_records
 from gainwatt.study.model import SECTIONS_OF_STAGE
 from gainwatt.validation.collected import Collected, brief, is_dense, sha_of
 from gainwatt.validation.expectation import Problem, each_record, listed, whole_study
@@ -21,11 +22,15 @@ _REMOVE = "remove the file, then run the study again: the missing record is made
 def complete(study: Collected) -> Iterator[Problem]:
     """Every record that the study asks for is there."""
     broken = {entry.file for entry in study.unreadable}
+    parts = set(part_records(study.study))
     for (stage, name), path in study.expected.items():
         file = study.relative(path)
         if study.at(stage, name) is None and file not in broken:
             what = f"the study asks for {stage} of {name}, and there is no such record"
-            yield Problem(what, "run the study: snakemake makes what is missing, and nothing else", file=file)
+            hint = "run the study: snakemake makes what is missing, and nothing else"
+            if (stage, name) in parts:
+                hint = f"remove the record {'.'.join(name.split('.')[:2])} beside it and {hint}"
+            yield Problem(what, hint, file=file)
 
 
 @whole_study(ERROR, source="gainwatt.record")
