@@ -1,7 +1,8 @@
 """A Slurm of one machine for tests: munged, slurmctld and slurmd below one folder, on loopback, with make-believe GPUs.
 
-Every daemon is a child of this process and dies with it. The node claims more processors and memory than the machine
-has, so that placement can be tested; memory limits are enforced by polling, as without cgroups.
+Every daemon is a child of this process and dies with it; a process beside it ends what they leave, jobs and runs,
+even where this one is killed. The node claims more processors and memory than the machine has, so that placement can be
+tested; memory limits are enforced by polling, as without cgroups.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,8 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel", "sacct")
 SEARCHED = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 DAEMONS = ("slurmd", "slurmctld", "munged")
+PATIENCE_S = 300.0
+"""How long anything may take that takes seconds on an idle machine."""
 BORROWED = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
 """Character devices that stand for GPUs where none can be made."""
 
@@ -33,10 +38,41 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Free ports below those that the system hands out for connections, which may come to be used at any moment."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20000, 30000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found += [] if port in found else [port]
+    return found
+
+
+_REAPER = """
+import os, pathlib, shutil, signal, sys, time
+folder = sys.argv[1]
+sys.stdin.read()  # ends with the process that started this one
+for _ in range(10):
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                named = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                found += [int(entry.name)] if folder.encode() in named else []
+            except OSError:
+                pass
+    for pid in found:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+    if not found:
+        break
+    time.sleep(0.2)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+"""Ends every process whose command line or environment names the cluster's folder, and removes the folder."""
 
 
 class Cluster:
@@ -46,8 +82,9 @@ class Cluster:
         self.folder = folder
         self.node = socket.gethostname().partition(".")[0]
         self.cpus, self.memory_mb, self.gpus = cpus, memory_mb, gpus
-        self._ports = (_free_port(), _free_port())
+        self._ports = tuple(_free_ports(2))
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._reaper: subprocess.Popen[bytes] | None = None
 
     @property
     def configuration(self) -> Path:
@@ -62,6 +99,9 @@ class Cluster:
         return {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
 
     def __enter__(self) -> Cluster:
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-c", _REAPER, str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
         for name in ("bin", "state", "spool", "log", "dev"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._write_configuration()
@@ -86,9 +126,9 @@ class Cluster:
                 self.wait(lambda: not self.ask("squeue", "-h", "-o", "%i"), "the jobs end", seconds=15)
         for name in DAEMONS:
             self.stop(name)
-        for pid in self.left():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+            self._reaper.wait(timeout=30)
 
     def left(self) -> list[int]:
         """Processes of this cluster that still run: its daemons and what they started."""
@@ -154,7 +194,7 @@ class Cluster:
         state = self.folder / "state" / "job_state"
         self.wait(lambda: state.exists() and state.stat().st_mtime > changed, "the controller writes its state")
 
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             for name, daemon in self._running.items():

@@ -22,10 +22,10 @@ import pytest
 from factories import ROOT
 from gainwatt.record import Record, read_record
 
-from .cluster import Cluster, missing
+from .cluster import PATIENCE_S, Cluster, missing
 
 PROFILE = ROOT / "profiles" / "slurm"
-QUICK = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5")
+QUICK = ("--slurm-init-seconds-before-status-checks", "3", "--slurm-status-attempts", "1", "--latency-wait", "5")
 """Shorter waits than the profile's own, which would only make the tests longer."""
 TINY: dict[str, Any] = {
     "data": {"source": "embedded", "prompt_template": "{question}"},
@@ -62,12 +62,10 @@ def cluster() -> Iterator[Cluster]:
             f"make test-slurm installs what is missing: {', '.join(absent) or 'the Slurm executor of Snakemake'}"
         )
     folder = Path(tempfile.mkdtemp(prefix="gainwatt-slurm-"))  # a short path: a socket's name holds 107 characters
-    try:
-        with Cluster(folder) as running:
-            yield running
-        assert running.left() == [], "processes of the cluster are left over"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Cluster(folder) as running:
+        yield running
+    assert running.left() == [], "processes of the cluster are left over"
+    assert not folder.exists()
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +103,7 @@ class Run:
         """Slurm's id of each job so far -> its rule."""
         return dict(re.findall(r"SLURM jobid (\d+) \(log: \S*/rule_(\w+?)/", self.text))
 
-    def first(self, rule: str, seconds: float = 60) -> str:
+    def first(self, rule: str, seconds: float = PATIENCE_S) -> str:
         """Wait until a job of a rule is submitted; its id."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -116,7 +114,7 @@ class Run:
             time.sleep(0.2)
         raise AssertionError(f"no job of {rule} after {seconds} s:\n{self.text}")
 
-    def finish(self, seconds: float) -> int:
+    def finish(self, seconds: float = PATIENCE_S) -> int:
         """Wait for the end. Fails, after ending the run, where it takes longer."""
         try:
             return self.process.wait(timeout=seconds)
@@ -156,7 +154,7 @@ class Place:
         self.runs.append(run)
         return run
 
-    def run(self, *options: str, seconds: float = 120, **environment: str) -> tuple[int, str]:
+    def run(self, *options: str, seconds: float = PATIENCE_S, **environment: str) -> tuple[int, str]:
         """Exit status and output of a run that must end by itself."""
         run = self.start(*options, **environment)
         return run.finish(seconds), run.text
@@ -193,7 +191,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.yaml").write_text(json.dumps(TINY | {"study": "tiny"}), "utf-8")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
     command += ["--directory", str(folder), "results/tiny/records/warm_start/base.json"]
-    subprocess.run([*command, "--config", "study=tiny.yaml"], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, "--config", "study=tiny.yaml"], check=True, capture_output=True, timeout=PATIENCE_S)
     return folder
 
 
@@ -229,4 +227,4 @@ def place(
         with contextlib.suppress(ProcessLookupError):
             run.end()
     cluster.ask("scancel", f"--user={os.getuid()}")
-    cluster.wait(lambda: not cluster.jobs("PENDING,RUNNING,COMPLETING"), "the jobs of the test end", seconds=30)
+    cluster.wait(lambda: not cluster.jobs("PENDING,RUNNING,COMPLETING"), "the jobs of the test end")

@@ -9,13 +9,15 @@ import pytest
 from gainwatt.study import Layout, load_study
 from gainwatt.workflow import every_record
 
+from .cluster import PATIENCE_S
+
 pytestmark = pytest.mark.slurm
 
 
 def test_a_study_from_training_to_report(place):
     here = place()
     here.copy_profile({"&gpu {nodes: 1}": "&gpu {nodes: 1, slurm_partition: gpu, gpu_model: fake}"})
-    status, text = here.run(seconds=240)
+    status, text = here.run(seconds=2 * PATIENCE_S)
     assert status == 0, text
     results = here.folder / "results" / "tiny"
     assert (results / "report.html").stat().st_size > 10_000
@@ -37,14 +39,14 @@ def test_a_study_from_training_to_report(place):
     assert asked["rule_train_grpo"] == asked["rule_quantize"] == asked["rule_evaluate_gsm8k"] == "gres:gpu:fake:1"
     # Slurm's own logs lie in one place, and a second run has nothing to do.
     assert len(list((here.folder / "logs" / "slurm").rglob("*.log"))) == len(jobs)
-    status, text = here.run(seconds=60)
+    status, text = here.run()
     assert status == 0
     assert "Nothing to be done" in text
 
 
 def test_a_job_with_two_gpus_runs_once_and_sees_both(place):
     here = place(resources={"prepare": {"gpus": 2}})
-    status, text = here.run(here.base, seconds=90)
+    status, text = here.run(here.base)
     assert status == 0, text
     record = here.record("warm_start", "base")
     devices = [device["uuid"] for device in record["energy"]["devices"] if device.get("uuid")]
@@ -57,7 +59,7 @@ def test_two_studies_at_once(place):
     one, two = place(study="one"), place(study="two")
     runs = [one.start(one.base), two.start(two.base)]
     for run in runs:
-        assert run.finish(120) == 0, run.text
+        assert run.finish() == 0, run.text
     assert one.record("warm_start", "base")["study"] == "one"
     assert two.record("warm_start", "base")["study"] == "two"
     assert not set(runs[0].submitted()) & set(runs[1].submitted())
