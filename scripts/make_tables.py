@@ -14,11 +14,11 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.atomic import write_text
 from gainwatt.study import Layout
-from gainwatt.tables import accuracy, cost, payback, perplexity, stages, tasks, weights
+from gainwatt.tables import accuracy, cost, payback, perplexity, serving, stages, tasks, weights
 from gainwatt.tables import train_profile as training_steps
 from gainwatt.tables.results import Results
 from gainwatt.tables.summary import summary
-from gainwatt.tables.write import write_csv
+from gainwatt.tables.write import write_csv, write_json_lines
 
 TABLES = {
     "accuracy_matrix": accuracy.accuracy_matrix,
@@ -37,18 +37,27 @@ TABLES = {
     "weight_errors": weights.weight_errors,
     "weight_changes": weights.weight_changes,
     "weight_layers": weights.weight_layers,
+    "serving_benchmark": serving.published,
+    "serving_offline": serving.offline,
+    "serving_online": serving.online,
+    "serving_capacity": serving.capacities,
+    "serving_kernels": serving.kernels,
     "train_profile": training_steps.train_profile,
     "train_profile_ratios": training_steps.ratios,
     "train_profile_published": training_steps.beside_published,
     "train_profile_steps": training_steps.steps,
 }
+JSON_LINES = ("serving_benchmark",)
+"""Tables that are also written as JSON lines: the published benchmark has both."""
 
 
 def make(results: Results, out: Path) -> str:
     """Write every table to `out` and return the summary."""
     tables: dict[str, list[dict[str, Any]]] = {name: table(results) for name, table in TABLES.items()}
     for name, rows in tables.items():
-        write_csv(out / f"{name}.csv", rows, names=["variant"])
+        write_csv(out / f"{name}.csv", rows, names=serving.PUBLISHED if name in JSON_LINES else ["variant"])
+    for name in JSON_LINES:
+        write_json_lines(out / f"{name}.jsonl", tables[name])
     write_stale(results, out / "stale.csv")
     text = mark(results) + summary(results, tables)
     write_text(out / "summary.md", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def to_markdown(rows: Sequence[Row], names: Sequence[str] | None = None) -> str:
 def write_csv(path: Path, rows: Sequence[Row], names: Sequence[str] = ()) -> None:
     """Write rows as CSV, whole or not at all; `names` is the header where there are no rows."""
     write_text(path, to_csv(rows, names))
+
+
+def write_json_lines(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as JSON, one a line, whole or not at all; no file where there are no rows."""
+    if rows:
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> str:
