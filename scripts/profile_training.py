@@ -165,6 +165,8 @@ def finish(
     job.metrics["peak_w"] = sum(peaks) if peaks and None not in peaks else None
     if job.metrics["peak_w"] is None:
         job.null_reasons["peak_w"] = "no device reports power"
+    if no_meter is not None:
+        rows = [{**row, "null_reason": no_meter} for row in rows]
     log.rows = rows
     steps = args.record.with_suffix(".steps.parquet")
     log.write_parquet(steps)
