@@ -19,14 +19,14 @@ from gainwatt.workflow import OVERRIDES_VARIABLE, STUDY_VARIABLE
 T = TypeVar("T")
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(description: str | None, *, needs_study: bool = True) -> argparse.ArgumentParser:
     """An argument parser with `--study` and `--set`; the description is the script's docstring."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     chosen = os.environ.get(STUDY_VARIABLE)
     made.add_argument(
         "--study",
         type=Path,
-        required=chosen is None,
+        required=needs_study and chosen is None,
         default=chosen,
         metavar="FILE",
         help=f"study file (YAML), see config/README.md (default: ${STUDY_VARIABLE}, which the workflow sets)",

@@ -30,13 +30,7 @@ def complete(spec: ServerSpec, found: dict[str, Any]) -> dict[str, Any]:
         "memory_mib": memory,
     }
     facts |= {name: value for name, value in found.items() if name not in (*facts, "null_reasons")}
-    reasons = {}
-    for name in FACTS:
-        if facts[name] is None:
-            reasons[name] = told.pop(name, f"{spec.engine} does not tell")
-    for part, value in memory.items():
-        if value is None:
-            key = f"memory_mib.{part}"
-            reasons[key] = told.pop(key, f"{spec.engine} does not tell")
-    facts["null_reasons"] = reasons | told
+    unknown = [name for name in FACTS if facts[name] is None]
+    unknown += [f"memory_mib.{part}" for part, value in memory.items() if value is None]
+    facts["null_reasons"] = {name: told.get(name, f"{spec.engine} does not tell") for name in unknown}
     return facts

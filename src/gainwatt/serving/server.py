@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -30,7 +29,7 @@ from gainwatt.serving.adapters import adapter_for
 from gainwatt.serving.adapters.base import Adapter, Address, Start
 from gainwatt.serving.ask import ask_json, is_healthy
 from gainwatt.serving.facts import complete
-from gainwatt.serving.spec import LOOPBACK, ServerSpec, is_loopback
+from gainwatt.serving.spec import LOOPBACK, ServerSpec
 
 __all__ = ["Server", "ServerError", "ServerSpec", "serve"]
 
@@ -79,10 +78,13 @@ class Server:
         """What the server is made of, as `gainwatt.serving.facts.complete` describes it; asked anew each time."""
         return complete(self.spec, self._adapter.facts(self.spec, self._lines(), self.address))
 
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def alive(self) -> bool:
         """Whether its process runs and its health page answers."""
-        running = self._process is not None and self._process.poll() is None
-        return running and is_healthy(self.address.root + self._start.health)
+        return self.running() and is_healthy(self.address.root + self._start.health)
 
     def log_tail(self, lines: int = TAIL_LINES) -> str:
         """The last lines of its log, without the API key."""
@@ -225,11 +227,6 @@ def serve(spec: ServerSpec, *, log: Path, ready_s: float) -> Iterator[Server]:
             server.stop()
 
 
-def new_api_key() -> str:
-    """A key that nobody can guess."""
-    return secrets.token_urlsafe(24)
-
-
 def _free_port(spec: ServerSpec) -> int:
     """The spec's port, or one that is free now. Raises InputError where the address cannot be bound."""
     family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
@@ -244,8 +241,3 @@ def _free_port(spec: ServerSpec) -> int:
                 "choose another --port (0 takes a free one) or --host",
             ) from error
         return int(trial.getsockname()[1])
-
-
-def reachable_by_others(spec: ServerSpec) -> bool:
-    """Whether other machines can reach the server."""
-    return not is_loopback(spec.host)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gainwatt
 from gainwatt.engines.llamacpp import FILE
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.serving.adapters.base import Address, Start, has_package, interpreter_with
@@ -33,10 +36,9 @@ class LlamaCppAdapter:
 
         Raises UnavailableError where there is no server, InputError where the checkpoint holds no GGUF file.
         """
-        file = _gguf(spec, work)
         binary = shutil.which("llama-server")
         if binary is not None:
-            return _of_binary(spec, binary, file, port, work)
+            return _of_binary(spec, binary, _gguf(spec, work), port, work)
         python = interpreter_with("llama_cpp", spec, "llamacpp")
         lacking = [package for package in _NEEDS if not has_package(python, package)]
         if lacking:
@@ -45,7 +47,7 @@ class LlamaCppAdapter:
                 "llama-cpp-python",
                 "install llama.cpp's llama-server, or pip install 'llama-cpp-python[server]' into that environment",
             )
-        return _of_package(spec, python, file, port, work)
+        return _of_package(spec, python, _gguf(spec, work), port, work)
 
     def facts(self, spec: ServerSpec, lines: Sequence[str], address: Address) -> dict[str, Any]:
         """Buffers as llama.cpp's log counts them."""
@@ -93,13 +95,32 @@ def _gguf(spec: ServerSpec, work: Path) -> Path:
     """The checkpoint's GGUF file; an unquantized checkpoint is written as one first."""
     file = spec.checkpoint / FILE
     if spec.stored.dense:
-        from gainwatt.quantization.gguf_write import write_gguf
-
         file = work / FILE
-        write_gguf(spec.checkpoint, file, pre_tokenizer="qwen2", dtype=spec.compute_dtype)
+        _write_gguf(spec, file)
     if not file.is_file():
         raise InputError(f"{spec.checkpoint} holds no {FILE}", "quantize the checkpoint with a gguf scheme")
     return file.resolve()
+
+
+def _write_gguf(spec: ServerSpec, file: Path) -> None:
+    """In the interpreter that has the package gguf: a script that starts a server need not be it."""
+    python = interpreter_with("gguf", spec, "llamacpp")
+    code = (
+        "import pathlib, sys; from gainwatt.quantization.gguf_write import write_gguf; "
+        "write_gguf(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), pre_tokenizer='qwen2', dtype=sys.argv[3])"
+    )
+    source = str(Path(gainwatt.__file__).parents[1])
+    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [python, "-c", code, str(spec.checkpoint.resolve()), str(file), spec.compute_dtype],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise InputError(
+            f"cannot write {spec.checkpoint} as GGUF: {said[-1] if said else done.returncode}",
+            "llama.cpp serves models whose tensors it knows; quantize it with a gguf scheme to see more",
+        )
 
 
 def _of_binary(spec: ServerSpec, binary: str, file: Path, port: int, work: Path) -> Start:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gainwatt.engines import vllm_log
 from gainwatt.engines.vllm import DTYPES
-from gainwatt.errors import InputError, UnavailableError
+from gainwatt.errors import GainwattError, InputError, UnavailableError
 from gainwatt.serving.adapters import vllm_memory
 from gainwatt.serving.adapters.base import Address, Start, interpreter_with
 from gainwatt.serving.ask import ask, ask_json, counters
@@ -51,7 +52,8 @@ class VllmAdapter:
         if spec.api_key:
             environment["VLLM_API_KEY"] = spec.api_key
         if spec.quantization == "awq_marlin":
-            environment["VLLM_DISABLED_KERNELS"] = NOT_MARLIN
+            others = os.environ.get("VLLM_DISABLED_KERNELS")
+            environment["VLLM_DISABLED_KERNELS"] = ",".join(filter(None, [others, NOT_MARLIN]))
         if spec.prefix_cache and is_loopback(spec.host):
             environment["VLLM_SERVER_DEV_MODE"] = "1"  # offers /reset_prefix_cache, which asks for no key
         paths = [str(_plain_awq_plugin(work))] if spec.quantization == "awq" else []
@@ -72,6 +74,7 @@ class VllmAdapter:
         }
         memory = vllm_memory.memory(lines)
         reasons = found["null_reasons"] | memory.pop("null_reasons")
+        _pool_by_tokens(spec, memory)
         if spec.stored.dense:
             reasons["quantization"] = reasons["quantization_kernel"] = "the scheme is not quantized"
         elif spec.stored.kind == "bitsandbytes":
@@ -112,6 +115,21 @@ class VllmAdapter:
             return ask(f"{address.root}/reset_prefix_cache", address.headers, method="POST", timeout_s=30)[0] == 200
         except OSError:
             return False
+
+
+def _pool_by_tokens(spec: ServerSpec, found: dict[str, Any]) -> None:
+    """Where the log tells the pool's tokens only (on a CPU), its size follows from the model's shape."""
+    if found["memory_mib"]["kv_cache"] is not None or found["kv_cache_tokens"] is None:
+        return
+    from gainwatt.limits.shape import ModelShape
+
+    try:
+        shape = ModelShape.from_checkpoint(spec.checkpoint)
+    except GainwattError:
+        return
+    per_token = shape.kv_bytes_per_token(4 if spec.compute_dtype == "fp32" else 2)
+    found["memory_mib"]["kv_cache"] = found["kv_cache_tokens"] * per_token / 2**20 / spec.tensor_parallel
+    found["how"]["memory_mib.kv_cache"] = "tokens of the pool times the bytes of a token's keys and values"
 
 
 def _as_asked(quantization: str, kernels: dict[str, str] | None) -> bool | None:
