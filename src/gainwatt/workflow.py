@@ -31,6 +31,7 @@ from gainwatt.study import (
 )
 from gainwatt.study.branches import KINDS, branch_records, part_records
 from gainwatt.study.operations import Needs
+from gainwatt.study.profiling_cells import groups
 from gainwatt.study.serving_cells import served_cells
 from gainwatt.weights.variants import control_variants, diagnosed_variants
 
@@ -129,6 +130,7 @@ def lacking_environments(study: Study) -> list[str]:
     cells += [("evaluate", cell.scheme) for cell in evaluation_cells(study)]
     names = {environment_of(study, kind, scheme) for kind, scheme in cells}
     names |= {environment_of(study, KINDS[stage]) for stage, _ in branch_records(study)}
+    names |= {group.environment for group in groups(study)}
     names |= {environment_of(study, "serve", cell.scheme) for cell in served_cells(study)}
     names -= {"core"}
     if study.tasks is not None and study.matrix:

@@ -89,7 +89,8 @@ def _matmul_flop_s(device: str, kind: str, dtype: Any) -> list[float]:
     size = _MATMUL_SIZE[kind]
     left = torch.randn(size, size, device=device).to(dtype)
     out = torch.empty_like(left)
-    return _rates(lambda: torch.mm(left, left, out=out), 2 * size**3, device)
+    weight = torch.randn(size, size, device=device).to(dtype).t()  # as linear layers store theirs
+    return _rates(lambda: torch.mm(left, weight, out=out), 2 * size**3, device)
 
 
 def _launches_s(device: str) -> list[float]:
