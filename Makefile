@@ -67,10 +67,10 @@ unlock: ## remove the lock that a killed run left (first make sure that no other
 	$(SNAKEMAKE) --unlock --config study=config/$(STUDY).yaml
 
 test: $(CORE)/installed-dev ## install what the tests need and run them
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo and not faults and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo and not faults and not processes and not slurm"
 
 faults: $(CORE)/installed-dev ## stop, starve and crowd every stage on purpose, and see that the same command goes on (minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "faults or processes"
 
 test-lm-eval: $(CORE)/installed-dev ## install lm-eval and compare with its own code
 	@scripts/make_env.sh lm-eval "$(PYTHON)"

@@ -2,7 +2,8 @@
 
 The reward is 1 for the right answer, 0 for a wrong one, less 0.25 when the completion starts another problem after its
 answer. A killed run goes on from its last checkpoint with the same command, keeps the data order, and loses at most
-train.save_steps steps. With several GPUs start it through `accelerate launch --num_processes N`.
+train.save_steps steps. Where the study's resources.train.gpus is more than 1 the script starts one process for each
+GPU, and the rollout server that the section `parallel` may ask for.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.checkpoint import Checkpoint, read_manifest, write_manifest, write_missing
 from gainwatt.disk import naming
+from gainwatt.engines.processes import end_with_parent
+from gainwatt.errors import UnavailableError
 from gainwatt.gsm8k.data import Item, read_items
 from gainwatt.gsm8k.score import reward as score_reward
 from gainwatt.job import Job
 from gainwatt.modeling import load_tokenizer, memory_mib
 from gainwatt.record import file_sha256, text_sha256
 from gainwatt.study import BASE, DENSE, Study, training_seed
+from gainwatt.training import launch
 from gainwatt.training.final import save_final, update_size
 from gainwatt.training.resume import last_complete, step_of
 from gainwatt.training.settings import lora_config, prompts_per_step
+from gainwatt.training.sharding import whole_model
 from gainwatt.training.start import NF4, check_processes, load_policy, make_config, prompt_rows
 from gainwatt.training.steplog import StepLog
 
@@ -57,6 +62,7 @@ def make_trainer(job: Job, study: Study, base: Checkpoint, items: list[Item], co
     steps.trainer = trainer
     job.settings["effective"] = {key: value for key, value in config.to_dict().items() if _plain(value)}
     job.settings["processes"] = trainer.accelerator.num_processes
+    job.settings["parallel"] = study.parallel.model_dump(mode="json")
     return trainer
 
 
@@ -72,8 +78,11 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
         items = read_items(args.data, limit=study.train.prompts)
         job.add_input("base", base.sha256)
         job.add_input("data", file_sha256(args.data))
-        same_run = text_sha256(f"{study.settings_sha256('train_grpo')} {base.sha256} {file_sha256(args.data)} {seed}")
-        config = make_config(study.train, seed, args.work)
+        same_run = text_sha256(
+            f"{study.settings_sha256('train_grpo')} {base.sha256} {file_sha256(args.data)} {seed}"
+            + (" sharded" if study.parallel.sharding == "fsdp" else "")  # its checkpoints are of another kind
+        )
+        config = make_config(study.train, seed, args.work, study.parallel)
         with config.main_process_first(local=False):
             checkpoint = last_complete(args.work, same_run, before=study.train.max_steps)
             job.keep_energy(args.work / "energy.json", same_run)
@@ -81,14 +90,11 @@ def train(job: Job, study: Study, args: argparse.Namespace, seed: int) -> None:
         trainer = make_trainer(job, study, base, items, config, log)
     with job.phase("train"), naming(args.work):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if not trainer.is_world_process_zero():
-        return
     with job.phase("save"):
-        folder = args.manifest.parent
-        save_final(
-            trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, base, folder,
-            dtype=study.model.dtype,
-        )  # fmt: skip
+        model = whole_model(trainer, base.folder, trust_remote_code=study.model.trust_remote_code)
+        if model is None:
+            return  # not the first process
+        save_final(model, trainer.processing_class, base, args.manifest.parent, dtype=study.model.dtype)
         made = write_manifest(
             args.manifest, variant=args.variant, scheme=DENSE, parent_sha256=base.sha256,
             about={"steps": study.train.max_steps, "seed": seed},
@@ -124,7 +130,7 @@ def describe(job: Job, study: Study, log: StepLog, made: Checkpoint, base: Check
         rollouts_per_min=60 * completions / rollout_s,
         prompts_seen=rows[-1]["prompts_seen"],
         unique_prompts=rows[-1]["unique_prompts"],
-        prompts_per_step=prompts_per_step(study.train, job.settings["processes"]),
+        prompts_per_step=prompts_per_step(study.train),
         epochs=rows[-1]["epochs"],
         completions=completions,
         **update_size(base.folder, made.folder),
@@ -153,14 +159,27 @@ def main(argv: list[str] | None = None) -> int:
     args.manifest = args.manifest or layout.manifest(args.variant)
     args.record = args.record or layout.record("train_grpo", args.variant)
     args.work = args.work or layout.work("train_grpo", args.variant)
+    found = launch.plan(study, os.environ)
+    failure: Exception | None = None
+    if found is not None:
+        try:
+            log = layout.log("train_grpo", args.variant)
+            return launch.run(study, found, model=read_manifest(args.base).folder, log=log, environ=os.environ)
+        except (MemoryError, UnavailableError) as error:  # of the rollout server: a result of this job
+            failure = error
+    if "WORLD_SIZE" in os.environ:
+        end_with_parent()  # a launcher that is killed would leave its processes training
     main_process = os.environ.get("RANK", "0") == "0"
     with Job(
         stage="train_grpo", cell={"variant": args.variant}, study=study, record=args.record, active=main_process
     ) as job:
+        if failure is not None:
+            raise failure
         train(job, study, args, seed)
     if job.status != "ok" and main_process:
         write_missing(args.manifest, variant=args.variant, scheme=DENSE, status=job.status, reason=job.reason or "")
-    return 0
+    # The launcher must end the first process, which waits for this one, where this one has run out of memory.
+    return 0 if job.status == "ok" or main_process else 1
 
 
 if __name__ == "__main__":

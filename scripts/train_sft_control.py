@@ -63,7 +63,7 @@ def train(job: Job, study: Study, args: argparse.Namespace) -> None:
         )  # fmt: skip
         if settings.gradient_checkpointing and device() == "cuda":
             model.gradient_checkpointing_enable()
-    batch_size = max(1, round(prompts_per_step(settings, 1)))
+    batch_size = max(1, round(prompts_per_step(settings)))
     with job.phase("train"):
         losses = sft.fine_tune(
             model, examples, settings, batch_size=batch_size, seed=settings.seeds[0],

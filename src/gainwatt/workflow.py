@@ -173,14 +173,6 @@ def _lease(study: Study, kind: str) -> str:
     return f"{core} -m gainwatt.lease --gpus {gpus} -- " if gpus else ""
 
 
-def launcher(study: Study, kind: str) -> str:
-    """The interpreter with its GPUs, under `accelerate launch` where the rule is given more than one."""
-    python, gpus = leased(study, kind), needs(study, kind).gpus
-    if gpus <= 1:
-        return python
-    return f"{python} -m accelerate.commands.launch --num_machines 1 --num_processes {gpus} --dynamo_backend no"
-
-
 def local_sources(study: Study) -> list[str]:
     """Files of a local data folder, none for the hub and for generated problems, and what a warm start sees besides."""
     source = study.data.source

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from gainwatt.energy.processes import classify, may_be_foreign
 
 from .conftest import FakeGpus, constant
@@ -24,6 +26,14 @@ def test_descendants_and_ancestors_are_ours(tmp_path: Path) -> None:
     proc = tree(tmp_path, {10: 1, 20: 10, 30: 20, 40: 30, 50: 40, 60: 10})
     assert owners(proc, [30, 40, 50, 20]) == ["ours"] * 4
     assert owners(proc, [60]) == ["foreign"]
+
+
+def test_all_that_the_jobs_launcher_has_started_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc = tree(tmp_path, {10: 1, 20: 10, 30: 20, 60: 20, 70: 10})
+    monkeypatch.setenv("GAINWATT_LAUNCHED_BY", "20")
+    assert owners(proc, [60, 70]) == ["ours", "foreign"]
+    monkeypatch.setenv("GAINWATT_LAUNCHED_BY", "70")  # not one of this process's ancestors: somebody else's
+    assert owners(proc, [60, 70]) == ["foreign", "foreign"]
 
 
 def test_pids_of_another_namespace_are_unknown(tmp_path: Path) -> None:

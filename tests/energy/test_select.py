@@ -67,6 +67,11 @@ def test_reasons_name_the_entry(value: str, part: str) -> None:
     assert part in (resolve({"CUDA_VISIBLE_DEVICES": value}, GPUS).reason or "")
 
 
+def test_a_job_may_use_more_gpus_than_the_process_that_measures() -> None:
+    environment = {"CUDA_VISIBLE_DEVICES": "1", "GAINWATT_METERED_GPUS": "1,2"}
+    assert resolve(environment, GPUS).indices == [1, 2]
+
+
 def test_mig_instance_is_kept_with_its_board() -> None:
     selection = resolve({"CUDA_VISIBLE_DEVICES": "MIG-11111111-aaaa"}, GPUS)
     assert selection.mig_ids == {0: ["MIG-11111111-aaaa"]}

@@ -177,7 +177,7 @@ def test_an_unknown_variant_is_refused(base, tmp_path):
 
 
 def test_two_processes_share_the_prompts(base, tmp_path, monkeypatch):
-    study = prepare(tmp_path, base, max_steps=2, per_device_train_batch_size=8)
+    study = prepare(tmp_path, base, max_steps=2)
     arguments = command("train_grpo", study, "--variant", "grpo-s0")[1:]
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     done = run(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments)

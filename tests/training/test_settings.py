@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gainwatt.errors import InputError
+from gainwatt.study.parallel import Parallel
 from gainwatt.study.sections import Lora, Train
 from gainwatt.training.settings import grpo_arguments, lora_config, prompts_per_step
 
@@ -59,10 +61,34 @@ def test_vllm_knows_its_context():
 
 
 def test_prompts_per_step_counts_prompts_not_completions():
-    assert prompts_per_step(Train(), 1) == 1
+    assert prompts_per_step(Train()) == 1
     train = Train(per_device_train_batch_size=16, gradient_accumulation_steps=2, num_generations=8)
-    assert prompts_per_step(train, 1) == 4
-    assert prompts_per_step(train, 2) == 8
+    assert prompts_per_step(train) == 4
+
+
+def test_processes_share_the_passes_of_a_step():
+    train = Train(gradient_accumulation_steps=8)
+    two = arguments(train, processes=2)
+    assert (two["gradient_accumulation_steps"], two["steps_per_generation"]) == (4, 4)
+    with pytest.raises(InputError, match="cannot be shared among 3"):
+        arguments(train, processes=3)
+
+
+def test_rollouts_of_a_server_come_from_where_the_launcher_says(monkeypatch):
+    train, server = Train(rollout_engine="vllm"), Parallel(rollouts="server")
+    monkeypatch.delenv("GAINWATT_ROLLOUT_SERVER", raising=False)
+    with pytest.raises(InputError, match="has not been started"):
+        arguments(train, parallel=server)
+    monkeypatch.setenv("GAINWATT_ROLLOUT_SERVER", "http://127.0.0.1:7")
+    monkeypatch.setenv("GAINWATT_ROLLOUT_GROUP_PORT", "8")
+    made = arguments(train, parallel=server)
+    assert (made["vllm_mode"], made["vllm_server_base_url"], made["vllm_group_port"]) == (
+        "server", "http://127.0.0.1:7", 8,
+    )  # fmt: skip
+    trl = pytest.importorskip("trl")
+    assert set(made) <= set(trl.GRPOConfig.__dataclass_fields__)
+    colocate = arguments(train, parallel=Parallel(colocate_tensor_parallel_size=2))
+    assert (colocate["vllm_mode"], colocate["vllm_tensor_parallel_size"]) == ("colocate", 2)
 
 
 def test_lora():

@@ -1,4 +1,5 @@
-# GRPO. Checkpoints for resuming lie outside the declared output, which Snakemake deletes on a restart.
+# GRPO; the script itself starts a process for each GPU. Checkpoints for resuming lie outside the declared output, which
+# Snakemake deletes on a restart.
 rule train_grpo:
     input:
         base=LAYOUT.manifest("base"),
@@ -18,7 +19,7 @@ rule train_grpo:
         mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "train").mem_mb),
         runtime=workflow_help.growing(workflow_help.needs(STUDY, "train").runtime_min),
     params:
-        python=workflow_help.launcher(STUDY, "train"),
+        python=workflow_help.leased(STUDY, "train"),
         script=SCRIPTS / "train_grpo.py",
         settings=STUDY.settings_sha256("train_grpo"),
     shell:

@@ -1,4 +1,7 @@
-"""Whose processes compute on a GPU: ours (this process, its ancestors and descendants) or somebody else's."""
+"""Whose processes compute on a GPU: ours (this process, its ancestors and descendants) or somebody else's.
+
+A training on several GPUs is one job of several processes: whatever its launcher has started is ours, too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 OURS = "ours"
 FOREIGN = "foreign"
 UNKNOWN = "unknown"
+LAUNCHED_VARIABLE = "GAINWATT_LAUNCHED_BY"
+"""Process id of the launcher that has started all processes of this job."""
 
 
 def classify(
@@ -22,13 +27,15 @@ def classify(
     """
     own = os.getpid() if own_pid is None else own_pid
     ancestors = set(_ancestry(own, proc))
+    launcher = os.environ.get(LAUNCHED_VARIABLE, "")
+    roots = {own} | ({int(launcher)} & ancestors if launcher.isdigit() else set())
     result = []
     for process in processes:
         pid = int(process["pid"])
         line = _ancestry(pid, proc)
         if not line:
             owner = UNKNOWN
-        elif own in line or pid in ancestors:
+        elif roots & set(line) or pid in ancestors:
             owner = OURS
         else:
             owner = FOREIGN

@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+METERED_VARIABLE = "GAINWATT_METERED_GPUS"
+"""The GPUs of the whole job, named as in CUDA_VISIBLE_DEVICES, where they are more than this process may use."""
+
 
 @dataclass(frozen=True)
 class GpuEntry:
@@ -36,7 +39,8 @@ class Selection:
 
 def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
     """GPUs of `gpus` (those that can be opened) that a CUDA program would see with `environ`. Never raises."""
-    value = environ.get("CUDA_VISIBLE_DEVICES")
+    # A job may use more GPUs than the process that measures: those of its rollout server.
+    value = environ.get(METERED_VARIABLE) or environ.get("CUDA_VISIBLE_DEVICES")
     if not gpus:
         return Selection(reason="the driver lists no GPU")
     if value is None:

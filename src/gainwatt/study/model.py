@@ -18,6 +18,7 @@ from gainwatt.study.heads import Heads, check_heads, deciding_scores
 from gainwatt.study.llamacpp import LlamaCpp
 from gainwatt.study.llamacpp import deciding as deciding_llamacpp
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
+from gainwatt.study.parallel import Parallel, check_parallel
 from gainwatt.study.quality import Perplexity, Tasks
 from gainwatt.study.sections import Data, Diagnose, Model, Quantize, Section, Train
 from gainwatt.study.train_profile import TrainProfile
@@ -101,6 +102,8 @@ class Study(Section):
     """Used only where data or model say `embedded`."""
     train: Train = Train()
     """GRPO."""
+    parallel: Parallel = Parallel()
+    """GRPO on several GPUs."""
     quantize: Quantize = Quantize()
     """Schemes and calibration."""
     evaluate: Evaluate = Evaluate()
@@ -150,6 +153,7 @@ class Study(Section):
             raise ValueError(
                 f"quantize.reference: {self.quantize.reference!r} is quantized; name an unquantized scheme"
             )
+        check_parallel(self)
         if self.data.source == "embedded":
             self._check_embedded_sizes()
         if self.profile is not None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from gainwatt.errors import InputError
+from gainwatt.study.parallel import Parallel, passes_per_process
 from gainwatt.study.sections import Train
+from gainwatt.training.rollout_server import GROUP_PORT_VARIABLE, URL_VARIABLE, longest
 
 
-def grpo_arguments(train: Train, *, seed: int, output_dir: Path, cuda: bool) -> dict[str, Any]:
-    """Keyword arguments of `trl.GRPOConfig` for one training seed.
+def grpo_arguments(
+    train: Train, *, seed: int, output_dir: Path, cuda: bool, processes: int = 1, parallel: Parallel | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of `trl.GRPOConfig` for one training seed on `processes` processes.
 
-    Values that this project adds on its own: one log line per step, two resumable checkpoints, no reporting service,
-    no checkpoint at the end (the final weights are saved and hashed separately).
+    The processes share the passes of a step, so that a step sees the same completions whatever their number. Values
+    that this project adds on its own: one log line per step, two resumable checkpoints, no reporting service, no
+    checkpoint at the end (the final weights are saved and hashed separately).
     """
+    passes = passes_per_process(train.gradient_accumulation_steps, processes)
     arguments: dict[str, Any] = {
         "output_dir": str(output_dir),
         "seed": seed,
@@ -21,8 +29,8 @@ def grpo_arguments(train: Train, *, seed: int, output_dir: Path, cuda: bool) -> 
         "max_steps": train.max_steps,
         "num_generations": train.num_generations,
         "per_device_train_batch_size": train.per_device_train_batch_size,
-        "gradient_accumulation_steps": train.gradient_accumulation_steps,
-        "steps_per_generation": train.gradient_accumulation_steps,
+        "gradient_accumulation_steps": passes,
+        "steps_per_generation": passes,
         "learning_rate": train.learning_rate,
         "lr_scheduler_type": train.lr_scheduler_type,
         "warmup_steps": train.warmup_steps,
@@ -66,14 +74,31 @@ def grpo_arguments(train: Train, *, seed: int, output_dir: Path, cuda: bool) -> 
         "log_completions": False,
     }
     if train.rollout_engine == "vllm":
-        arguments.update(
-            use_vllm=True,
-            vllm_mode="colocate",
-            vllm_gpu_memory_utilization=train.vllm_gpu_memory_utilization,
-            vllm_max_model_length=train.vllm_max_model_tokens or train.max_prompt_tokens + train.max_completion_tokens,
-            vllm_importance_sampling_correction=True,
-        )
+        arguments.update(_vllm_arguments(train, parallel or Parallel()))
     return arguments
+
+
+def _vllm_arguments(train: Train, parallel: Parallel) -> dict[str, Any]:
+    """vLLM in the training processes, or the server that the launcher has started and named in the environment."""
+    arguments: dict[str, Any] = {"use_vllm": True, "vllm_importance_sampling_correction": True}
+    if parallel.rollouts == "colocate":
+        return arguments | {
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": train.vllm_gpu_memory_utilization,
+            "vllm_max_model_length": longest(train),
+            "vllm_tensor_parallel_size": parallel.colocate_tensor_parallel_size,
+        }
+    if URL_VARIABLE not in os.environ:
+        raise InputError(
+            "the rollout server has not been started",
+            "start the training script itself, without a launcher: it starts the server and the training processes",
+        )
+    return arguments | {
+        "vllm_mode": "server",
+        "vllm_server_base_url": os.environ[URL_VARIABLE],
+        "vllm_group_port": int(os.environ[GROUP_PORT_VARIABLE]),
+        "vllm_server_timeout": 60.0,  # it was healthy a moment ago
+    }
 
 
 def lora_config(train: Train) -> Any | None:
@@ -92,7 +117,6 @@ def lora_config(train: Train) -> Any | None:
     )
 
 
-def prompts_per_step(train: Train, processes: int) -> float:
+def prompts_per_step(train: Train) -> float:
     """Unique prompts in one optimizer step: TRL's batch sizes count completions, not prompts."""
-    completions = train.per_device_train_batch_size * train.gradient_accumulation_steps * processes
-    return completions / train.num_generations
+    return train.per_device_train_batch_size * train.gradient_accumulation_steps / train.num_generations

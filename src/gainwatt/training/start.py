@@ -13,6 +13,7 @@ from gainwatt.gsm8k.data import Item
 from gainwatt.gsm8k.prompt import user_turn
 from gainwatt.modeling import torch_dtype
 from gainwatt.study import Study
+from gainwatt.study.parallel import Parallel
 from gainwatt.study.sections import Train
 from gainwatt.training.settings import grpo_arguments
 
@@ -59,14 +60,17 @@ def check_processes() -> None:
     if torch.cuda.device_count() > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         raise InputError(
             f"one process sees {torch.cuda.device_count()} GPUs, and would use one of them only",
-            "set CUDA_VISIBLE_DEVICES to one GPU, or start the script with `accelerate launch --num_processes N` "
-            "(the rule does so where the study's resources.train.gpus is more than 1)",
+            "set CUDA_VISIBLE_DEVICES to one GPU, or say in the study how many GPUs train: resources.train.gpus",
         )
 
 
-def make_config(train: Train, seed: int, work: Path) -> Any:
+def make_config(train: Train, seed: int, work: Path, parallel: Parallel | None = None) -> Any:
     """TRL's configuration; making it also brings up the processes of a run on several GPUs."""
     import torch
     from trl import GRPOConfig
 
-    return GRPOConfig(**grpo_arguments(train, seed=seed, output_dir=work, cuda=torch.cuda.is_available()))
+    cuda, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
+    arguments = grpo_arguments(
+        train, seed=seed, output_dir=work, cuda=cuda, processes=processes, parallel=parallel
+    )  # fmt: skip
+    return GRPOConfig(**arguments)

@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 from gainwatt.atomic import write_text
 from gainwatt.errors import InputError
 from gainwatt.training.resume import COMPLETE
+from gainwatt.training.sharding import generating_in_step
 from gainwatt.training.steplog import COLUMNS, StepLog
 
 
@@ -33,7 +34,7 @@ class MeteredGRPOTrainer(GRPOTrainer):
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         started = time.monotonic()
-        with self.on_rollout():
+        with self.on_rollout(), generating_in_step(self):
             generated = super()._generate_single_turn(*args, **kwargs)
         self.rollout_s += time.monotonic() - started
         return generated
