@@ -186,10 +186,10 @@ int nvmlInitWithFlags(unsigned flags) {
   (void)flags;
   if (!loaded && getenv("GAINWATT_FAKE_NVML")) fake_nvml_load(getenv("GAINWATT_FAKE_NVML"));
   if (init_error) return init_error;
-  initialized = 1;
+  initialized++;  /* the real library counts its users: it shuts down with the last of them */
   return 0;
 }
-int nvmlShutdown(void) { initialized = 0; return 0; }
+int nvmlShutdown(void) { initialized -= initialized > 0; return 0; }
 const char *nvmlErrorString(int code) { (void)code; return "scripted error"; }
 int nvmlSystemGetDriverVersion(char *text, unsigned size) { snprintf(text, size, "%s", driver); return 0; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = (unsigned)device_count; return initialized ? 0 : UNINITIALIZED; }
