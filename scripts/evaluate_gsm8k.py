@@ -9,10 +9,14 @@ Further data sets of the same checkpoint are evaluated by the same start of the 
 
 Each has a record of its own. The later ones hold no `load` phase, and their net joules are null where the board was
 not at rest before: the engine sat on it. Data sets whose record is there already, with these settings, are left out.
+
+With --serve or --endpoint the answers come from a server. The record is then one of the stage evaluate_endpoint, and
+where the cell's own record is there, it says item by item how far the two agree (see compare_engines.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 import time
@@ -25,10 +29,13 @@ from gainwatt import cli
 from gainwatt.checkpoint import Checkpoint, read_manifest
 from gainwatt.engines.base import Engine, EngineError, Memory, Request, Solved
 from gainwatt.engines.processes import end_with_parent
+from gainwatt.engines.served import STAGE as SERVED_STAGE
+from gainwatt.engines.served import Served, add_options, served_of
 from gainwatt.engines.start import context_tokens, engine_for, start_engine
 from gainwatt.errors import InputError, RecordError
 from gainwatt.evaluation.items import write_items
 from gainwatt.evaluation.metrics import item_rows, summarize
+from gainwatt.evaluation.parity import note_parity
 from gainwatt.evaluation.partial import PartialResults
 from gainwatt.evaluation.reference import solved_items, summarize_loss
 from gainwatt.gsm8k.data import Item, read_items
@@ -37,7 +44,7 @@ from gainwatt.job import Job
 from gainwatt.modeling import load_tokenizer, memory_mib
 from gainwatt.record import file_sha256, read_record, text_sha256
 from gainwatt.schemes import get_scheme
-from gainwatt.study import Study, check_cell
+from gainwatt.study import Layout, Study, check_cell
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,9 @@ class Asked:
 class Loaded:
     """The checkpoint, its tokenizer and the engine: started once, in the first part that needs them."""
 
-    def __init__(self, study: Study, manifest: Path, scheme: str) -> None:
+    def __init__(self, study: Study, manifest: Path, scheme: str, served: Served | None = None) -> None:
         self.study = study
+        self.served = served
         self.manifest = manifest
         self.scheme = get_scheme(scheme)
         self.checkpoint: Checkpoint | None = None
@@ -77,7 +85,10 @@ class Loaded:
             self.checkpoint = read_manifest(self.manifest)
             trusted = self.study.model.trust_remote_code
             self.tokenizer = load_tokenizer(self.checkpoint.folder, trust_remote_code=trusted)
-            self.engine = start_engine(self.study, self.checkpoint, self.scheme, self.tokenizer)
+            if self.served is not None:
+                self.engine = self.served.start(self.study, self.checkpoint, self.scheme.name, self.tokenizer)
+            else:
+                self.engine = start_engine(self.study, self.checkpoint, self.scheme, self.tokenizer)
             self.started_for = part.record.name
         checkpoint, _, _ = self.running()
         job.add_input(
@@ -161,7 +172,7 @@ def ask(study: Study, loaded: Loaded, items: list[Item]) -> Asked:
     limit = engine.settings.get("max_model_len") or context_tokens(checkpoint.folder)
     check_context(limit, requests, settings.max_new_tokens)
     solved: list[Solved] = []
-    if settings.reference_nll:
+    if settings.reference_nll and (loaded.served is None or loaded.served.scores):
         solved = solved_items(
             tokenizer,
             items,
@@ -175,7 +186,8 @@ def ask(study: Study, loaded: Loaded, items: list[Item]) -> Asked:
 def evaluate(job: Job, study: Study, loaded: Loaded, part: Part) -> None:
     """Load, generate, score, and fill the record."""
     with contextlib.nullcontext() if loaded.engine is not None else job.phase("load"):
-        engine_for(study, loaded.scheme)
+        if loaded.served is None:
+            engine_for(study, loaded.scheme)
         items = read_items(part.data)
         data_sha256 = file_sha256(part.data)
         job.add_input("data", data_sha256)
@@ -184,6 +196,8 @@ def evaluate(job: Job, study: Study, loaded: Loaded, part: Part) -> None:
     job.metrics["weights_on_disk_bytes"] = checkpoint.weight_bytes
     asked = ask(study, loaded, items)
     identity = f"{study.settings_sha256('evaluate_gsm8k')} {checkpoint.sha256} {data_sha256} {loaded.scheme.name}"
+    if loaded.served is not None:
+        identity += f" {loaded.served}"
     partial = PartialResults(part.work / "completions.jsonl", text_sha256(identity))
     job.keep_energy(part.work / "energy.json", text_sha256(identity))
     events, told = list(partial.events), len(engine.events)
@@ -199,6 +213,8 @@ def evaluate(job: Job, study: Study, loaded: Loaded, part: Part) -> None:
     dtype = loaded.scheme.compute_dtype or study.model.dtype
     job.settings["effective"] = {**engine.settings, "dtype": dtype, "batch_size_final": engine.batch_size}
     job.settings["events"] = [*events, *engine.events[told:]]
+    if loaded.served is not None:
+        note_parity(job, Layout.of(study).record("evaluate_gsm8k", f"{checkpoint.variant}.{loaded.scheme.name}"), rows)
     items_path = part.record.with_suffix(".items.parquet")
     write_items(items_path, rows)
     job.add_output("items", items_path)
@@ -215,23 +231,23 @@ def describe(job: Job, rows: list[dict[str, Any]], memory: Memory, *, seconds: f
         job.null(metric, reason)
 
 
-def is_measured(study: Study, manifest: Path, part: Part) -> bool:
+def is_measured(study: Study, manifest: Path, part: Part, stage: str) -> bool:
     """Whether the record of a part is there, made of this checkpoint and data with these settings."""
     try:
-        record = read_record(part.record, stage="evaluate_gsm8k")
+        record = read_record(part.record, stage=stage)
     except RecordError:
         return False
     inputs = record["inputs"]
     wanted = {
-        "settings": study.settings_sha256("evaluate_gsm8k"),
+        "settings": study.settings_sha256(stage),
         "checkpoint": read_manifest(manifest, verify=False).sha256,
         "data": file_sha256(part.data),
     }
     return record["status"] == "ok" and all(inputs.get(name, {}).get("sha256") == is_ for name, is_ in wanted.items())
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line."""
+def options() -> argparse.ArgumentParser:
+    """The command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--variant", required=True, help="base or grpo-s<seed>")
     parser.add_argument("--scheme", required=True, help="a scheme of the study's matrix, e.g. bnb-nf4")
@@ -247,20 +263,29 @@ def main(argv: list[str] | None = None) -> int:
         "--also", type=Path, nargs=2, action="append", default=[], metavar=("DATA", "RECORD"),
         help="evaluate this data set too, by the same start of the engine; may be given several times",
     )  # fmt: skip
-    args = parser.parse_args(argv)
+    add_options(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    args = options().parse_args(argv)
     study, layout = cli.study_of(args)
     cell = check_cell(study, args.variant, args.scheme)
+    served = served_of(args, study, layout.log(SERVED_STAGE, f"{cell.name}.server"))
+    stage, engine = ("evaluate_gsm8k", study.evaluate.engine) if served is None else (SERVED_STAGE, served.name)
+    name = cell.name if served is None else f"{cell.name}.{engine}"
     manifest = args.checkpoint or layout.manifest(cell.variant, cell.scheme)
-    work = args.work or layout.work("evaluate_gsm8k", cell.name)
-    parts = [Part(args.data or layout.data("test"), args.record or layout.record("evaluate_gsm8k", cell.name), work)]
+    work = args.work or layout.work(stage, name)
+    parts = [Part(args.data or layout.data("test"), args.record or layout.record(stage, name), work)]
     parts += [Part(data, record, work / f"also-{record.stem}") for data, record in args.also]
-    about = {"variant": cell.variant, "scheme": cell.scheme, "engine": study.evaluate.engine}
-    with contextlib.closing(Loaded(study, manifest, cell.scheme)) as loaded:
+    about = {"variant": cell.variant, "scheme": cell.scheme, "engine": engine}
+    with contextlib.closing(Loaded(study, manifest, cell.scheme, served)) as loaded:
         for part in parts:
-            if len(parts) > 1 and is_measured(study, manifest, part):
+            if len(parts) > 1 and is_measured(study, manifest, part, stage):
                 print(f"{part.record} is there already", file=sys.stderr, flush=True)
                 continue
-            with Job(stage="evaluate_gsm8k", cell=about, study=study, record=part.record) as job:
+            with Job(stage=stage, cell=about, study=study, record=part.record) as job:
                 evaluate(job, study, loaded, part)
             if job.status != "ok":
                 loaded.close()  # an engine that ran out of memory may not work any more

@@ -43,6 +43,7 @@ SECTIONS_OF_STAGE: dict[str, tuple[str, ...]] = {
         "-quantize.smoke_tokens",
     ),
     "evaluate_gsm8k": ("evaluate", "model.dtype", "data.prompt_template"),
+    "evaluate_endpoint": ("evaluate", "model.dtype", "data.prompt_template"),
     "evaluate_perplexity": ("perplexity", "model.dtype"),
     "evaluate_tasks": ("tasks", "model.dtype"),
     "benchmark_serving": ("serve", "model.dtype", "data.prompt_template"),
