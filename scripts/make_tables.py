@@ -14,7 +14,19 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.atomic import write_text
 from gainwatt.study import Layout
-from gainwatt.tables import accuracy, cost, payback, perplexity, serving, stages, tasks, weights
+from gainwatt.tables import (
+    accuracy,
+    cost,
+    payback,
+    perplexity,
+    profile,
+    profile_claims,
+    profile_definitions,
+    serving,
+    stages,
+    tasks,
+    weights,
+)
 from gainwatt.tables import train_profile as training_steps
 from gainwatt.tables.results import Results
 from gainwatt.tables.summary import summary
@@ -37,6 +49,11 @@ TABLES = {
     "weight_errors": weights.weight_errors,
     "weight_changes": weights.weight_changes,
     "weight_layers": weights.weight_layers,
+    "inference_benchmark": profile.inference_benchmark,
+    "profile": profile.profile,
+    "profile_ratios": profile.ratios,
+    "profile_claims": profile_claims.claims,
+    "profile_definitions": profile_definitions.definitions,
     "serving_benchmark": serving.published,
     "serving_offline": serving.offline,
     "serving_online": serving.online,

@@ -7,13 +7,17 @@ from typing import Any
 
 from gainwatt.report.verdict import answer
 from gainwatt.study import schemes, variants
-from gainwatt.tables import perplexity, serving, tasks, train_profile
+from gainwatt.tables import perplexity, profile, serving, tasks, train_profile
 from gainwatt.tables.results import Results
 from gainwatt.tables.weights import changes_section
 from gainwatt.tables.write import to_markdown
 
 Row = dict[str, Any]
-SECTIONS: tuple[Callable[[Results, dict[str, list[Row]]], str], ...] = (serving.section, train_profile.section)
+SECTIONS: tuple[Callable[[Results, dict[str, list[Row]]], str], ...] = (
+    profile.section,
+    serving.section,
+    train_profile.section,
+)
 """Sections of optional branches: from the results and all tables to Markdown, empty where there is nothing to say."""
 
 
