@@ -13,6 +13,7 @@ from gainwatt import cli
 from gainwatt.atomic import write_json
 from gainwatt.disk import naming
 from gainwatt.figures import accuracy, codes, energy, outliers, paired, power, style, training, weights
+from gainwatt.figures import serving as served
 from gainwatt.figures import train_profile as training_steps
 from gainwatt.figures.describe import describe, reason, sources
 from gainwatt.tables.results import Results
@@ -27,6 +28,10 @@ FIGURES = {
     "outlier_maps": (outliers.outlier_maps, "diagnose_weights"),
     "code_flips": (codes.code_flips, "diagnose_weights"),
     "scheme_bytes": (codes.scheme_bytes, "quantize"),
+    "serving_latency": (served.latency, "benchmark_serving"),
+    "serving_energy": (served.energy, "benchmark_serving"),
+    "serving_goodput": (served.goodput, "benchmark_serving"),
+    "serving_roofs": (served.roofs, "benchmark_serving"),
     "train_profile": (training_steps.train_profile, "profile_training"),
     "power_trace": (power.power_trace, "any metered job"),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.figures import power, train_profile
+from gainwatt.figures.describe_serving import SERVING_TEXTS
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.paired import drawn_rows
 from gainwatt.figures.style import MANY
@@ -102,6 +103,7 @@ TEXTS: dict[str, Callable[[Results], Text]] = {
     "power_trace": _power,
     "train_profile": train_profile.describe,
     **WEIGHT_TEXTS,
+    **SERVING_TEXTS,
 }
 
 

@@ -11,6 +11,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "matrix": ("Accuracy of every cell", "matrix"),
     "survival": ("Does the gain survive?", "gain survival"),
     "cost": ("Cost per correct answer", "cost"),
+    "serving": ("Serving: speed, latency, energy, memory", "serving"),
     "energy": ("Energy: how measured, what it covers", "energy"),
     "weights": ("Weights and quantization", "weights"),
     "training": ("Training and how the answers ended", "training, stopping"),
@@ -112,6 +113,47 @@ TABLES: tuple[TableSpec, ...] = (
         stages=("evaluate_gsm8k", "train_grpo"), optional=True,
     ),
     TableSpec(
+        "serving_offline", "serving", "Closed batches, in process",
+        "Each batch starts when the one before has ended. Natural and fixed lengths are never compared. The roof is what "
+        "the machine's measured bandwidth and arithmetic allow; prefill and decode are told apart by a load of one-token "
+        "answers.",
+        ("variant", "scheme", "kernel", "lengths", "batch_size", "throughput_tok_s", "throughput_tok_s_low",
+         "latency_p50_s", "latency_p95_s", "gross_j_per_token", "net_j_per_token", "decode_tok_s", "decode_roof_share",
+         "prefill_roof_share", "decode_bound", "gates_passed", "status", "reason", "null_reason"),
+        stages=("benchmark_serving",), optional=True,
+    ),
+    TableSpec(
+        "serving_online", "serving", "Loads on a server",
+        "Latencies count from the moment at which a request was due, so that a queue in front of the server counts too. "
+        "Joules are those of the steady state.",
+        ("variant", "scheme", "kernel", "load", "throughput_tok_s", "steady_tok_s", "ttft_p50_ms", "ttft_p95_ms",
+         "tpot_p50_ms", "tpot_p95_ms", "e2e_p95_ms", "slo_met_share", "goodput_requests_per_s", "gross_j_per_token",
+         "gross_j_per_good_request", "saturated", "error_share", "status", "reason", "null_reason"),
+        stages=("benchmark_serving",), optional=True,
+    ),
+    TableSpec(
+        "serving_capacity", "serving", "Memory and capacity",
+        "One row per start of an engine: where its memory went, how many of the longest requests fit into its cache, "
+        "and the largest rate of arrivals that it served well enough.",
+        ("variant", "scheme", "kernel", "mode", "capacity_requests_per_s", "missed_requests_per_s", "max_concurrency",
+         "memory_weights_mib", "memory_kv_cache_mib", "memory_activations_mib", "memory_reserved_mib",
+         "idle_at_rest_w", "idle_loaded_w", "startup_s", "status", "reason", "null_reason"),
+        stages=("benchmark_serving",), optional=True,
+    ),
+    TableSpec(
+        "serving_kernels", "serving", "Kernels",
+        "What really multiplied the matrices, and what that made of the speed: over the reference scheme, and over the "
+        "kernel that the engine chooses by itself, under the same load.",
+        ("variant", "scheme", "kernel", "lengths", "batch_size", "quantization_kernel", "attention_backend",
+         "cuda_graphs", "throughput_tok_s", "over_reference", "over_own_choice", "status", "reason"),
+        stages=("benchmark_serving",), optional=True,
+    ),
+    TableSpec(
+        "serving_benchmark", "serving", "The published columns",
+        "Closed batches under the names and in the order of the published benchmark; GB are 10^9 bytes.",
+        stages=("benchmark_serving",), optional=True, folded=True,
+    ),
+    TableSpec(
         "energy_by_job", "energy", "Energy of every job",
         "Each job as a whole, loading included. Net energy subtracts idle power times seconds.",
         ("stage", "cell", "status", "seconds", "gross_j", "net_j", "boundary", "method", "flags",
@@ -210,6 +252,10 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     ),
     "outlier_maps": ("weights", "Outliers by layer and module", ""),
     "code_flips": ("weights", "Codes that training flipped", ""),
+    "serving_latency": ("serving", "Throughput against latency", ""),
+    "serving_energy": ("serving", "Joules per token against concurrency", ""),
+    "serving_goodput": ("serving", "Goodput", ""),
+    "serving_roofs": ("serving", "Decode speed and its roof", ""),
     "train_profile": ("training", "Where a GRPO step goes", "Time and energy by part; lengths of the rollouts."),
     "scheme_bytes": ("weights", "Bytes by scheme", ""),
 }  # fmt: skip
