@@ -12,7 +12,19 @@ from typing import Any
 from gainwatt import cli
 from gainwatt.atomic import write_json
 from gainwatt.disk import naming
-from gainwatt.figures import accuracy, codes, energy, outliers, paired, power, style, training, weights
+from gainwatt.figures import (
+    accuracy,
+    codes,
+    energy,
+    outliers,
+    paired,
+    power,
+    profile,
+    roofline,
+    style,
+    training,
+    weights,
+)
 from gainwatt.figures import serving as served
 from gainwatt.figures import train_profile as training_steps
 from gainwatt.figures.describe import describe, reason, sources
@@ -32,6 +44,8 @@ FIGURES = {
     "serving_energy": (served.energy, "benchmark_serving"),
     "serving_goodput": (served.goodput, "benchmark_serving"),
     "serving_roofs": (served.roofs, "benchmark_serving"),
+    "profile_batch": (profile.profile_batch, "profile_inference"),
+    "profile_roofline": (roofline.profile_roofline, "profile_inference"),
     "train_profile": (training_steps.train_profile, "profile_training"),
     "power_trace": (power.power_trace, "any metered job"),
 }

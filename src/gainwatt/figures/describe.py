@@ -10,6 +10,8 @@ from gainwatt.figures import power, train_profile
 from gainwatt.figures.describe_serving import SERVING_TEXTS
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.paired import drawn_rows
+from gainwatt.figures.profile import describe_batch
+from gainwatt.figures.roofline import describe_roofline
 from gainwatt.figures.style import MANY
 from gainwatt.record import Record, file_sha256
 from gainwatt.tables.accuracy import accuracy_matrix, survivals
@@ -101,6 +103,8 @@ TEXTS: dict[str, Callable[[Results], Text]] = {
     "training": _training,
     "energy_latency": _energy,
     "power_trace": _power,
+    "profile_batch": describe_batch,
+    "profile_roofline": describe_roofline,
     "train_profile": train_profile.describe,
     **WEIGHT_TEXTS,
     **SERVING_TEXTS,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gainwatt.profiling.ratios import RatioOf, gross_j_per_token, unpaired
-from gainwatt.tables.profile import LOAD, Measured, cells, null_reason, ratio_of
+from gainwatt.tables.profile import LOAD, Measured, cells, ratio_of
 from gainwatt.tables.results import Results
 
 Row = dict[str, Any]
@@ -123,7 +123,7 @@ def _against_one(found: Measured, one: Measured) -> RatioOf:
             return RatioOf(None, None, None, 0, f"{cell['arm']} at batch {cell['batch']} is {cell['status']}")
     values = [[gross_j_per_token(window) for window in cell["windows"]] for cell in (found.cell, one.cell)]
     if any(value is None for column in values for value in column):
-        return RatioOf(None, None, None, 0, null_reason(found.cell) or "no joules")
+        return RatioOf(None, None, None, 0, found.cell["null_reasons"].get("gross_j_per_ktok") or "no joules")
     above, below = ([value for value in column if value is not None] for column in values)
     return unpaired(above, below)
 
