@@ -10,7 +10,7 @@ import datetime
 from pathlib import Path
 
 from gainwatt import cli
-from gainwatt.cluster.afterwards import afterwards, ask_sacct
+from gainwatt.cluster.afterwards import afterwards, ask_sacct, counts_gpus
 from gainwatt.cluster.history import finish, read_past
 from gainwatt.errors import InputError
 from gainwatt.tables.write import to_markdown
@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = afterwards(history, accounted)
     print(f"What {study.study} has used: {len(history)} records\n")
     print(to_markdown(rows))
+    if not counts_gpus(history, accounted):
+        print("no GPU-hours of Slurm: this cluster's accounting keeps no GPUs (AccountingStorageTRES lacks gres/gpu)")
     if reason is not None:
         print(f"without Slurm's accounting: {reason}")
     if rows[-1]["gross_j"] is None:

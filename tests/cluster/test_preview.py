@@ -144,6 +144,14 @@ def test_records_beside_accounting(study):
     assert "slurm_jobs" not in afterwards(history, None)[0]
 
 
+def test_accounting_that_keeps_no_gpus_is_no_zero(study):
+    accounted = [Accounted("train_grpo", "COMPLETED", 1800.0, 0)]
+    of_gpus = afterwards([job(study, "train_grpo", "grpo-s0")], accounted)
+    assert [(row["slurm_gpu_hours"], row["slurm_hours"]) for row in of_gpus] == [(None, 0.5)] * 2
+    of_none = afterwards([job(study, "train_grpo", "grpo-s0", gpus=0)], accounted)
+    assert of_none[0]["slurm_gpu_hours"] == 0
+
+
 def test_both_commands(tmp_path):
     file = write_study(tmp_path, {})
     study = Study.model_validate(json.loads(file.read_text()))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel", "sacct")
 SEARCHED = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-DAEMONS = ("slurmd", "slurmctld", "munged")
+DAEMONS = ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged")
 PATIENCE_S = 300.0
 """How long anything may take that takes seconds on an idle machine."""
 BORROWED = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
@@ -82,7 +82,7 @@ class Cluster:
         self.folder = folder
         self.node = socket.gethostname().partition(".")[0]
         self.cpus, self.memory_mb, self.gpus = cpus, memory_mb, gpus
-        self._ports = tuple(_free_ports(2))
+        self._ports = tuple(_free_ports(3))
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._reaper: subprocess.Popen[bytes] | None = None
 
@@ -111,6 +111,7 @@ class Cluster:
         key.write_bytes(os.urandom(128))
         try:
             self._start_munge()
+            self._start_accounting()
             self.start("slurmctld")
             self.start("slurmd")
             self.wait(lambda: self.node_state() == "idle", "the node becomes idle")
@@ -202,14 +203,14 @@ class Cluster:
             assert time.monotonic() < deadline, f"waited {seconds} s until {what}: {self._log('slurmctld')}"
             time.sleep(0.2)
 
-    def _spawn(self, name: str, *options: str) -> None:
+    def _spawn(self, name: str, *options: str, **environment: str) -> None:
         program = shutil.which(name, path=SEARCHED)
         assert program is not None, f"there is no {name}"
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [program, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here
-                env={**os.environ, "GAINWATT_TEST_CLUSTER": str(self.folder)},
+                env={**os.environ, "GAINWATT_TEST_CLUSTER": str(self.folder), **environment},
             )  # fmt: skip
 
     def _start_munge(self) -> None:
@@ -220,6 +221,13 @@ class Cluster:
             "--origin=127.0.0.1", "--num-threads=2",
         )  # fmt: skip
         self.wait((path / "munge.socket").exists, "munged opens its socket")
+
+    def _start_accounting(self) -> None:
+        """Nothing: without a database Slurm remembers jobs only while its controller knows them."""
+
+    def _accounting(self) -> str:
+        """Slurm's settings of it."""
+        return "AccountingStorageType=accounting_storage/none"
 
     def _log(self, name: str) -> str:
         path = self.folder / "log" / f"{name}.out"
@@ -244,7 +252,7 @@ class Cluster:
         return made
 
     def _write_configuration(self) -> None:
-        path, controller, node = self.folder, *self._ports
+        path, controller, node = self.folder, *self._ports[:2]
         gpus = [f"NodeName={self.node} Name=gpu Type=fake File={device}" for device in self._devices()]
         (path / "gres.conf").write_text("\n".join(["AutoDetect=off", *gpus, ""]), "utf-8")
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
@@ -280,7 +288,7 @@ OverTimeLimit=0
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=2
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
+{self._accounting()}
 GresTypes=gpu
 NodeName={self.node} NodeAddr=127.0.0.1 CPUs={self.cpus} RealMemory={self.memory_mb} Gres=gpu:fake:{self.gpus}
 PartitionName=cpu Nodes={self.node} Default=YES MaxTime=INFINITE State=UP

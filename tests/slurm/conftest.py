@@ -201,6 +201,14 @@ def _merged(old: Any, new: Any) -> Any:
     return new
 
 
+def environment_of(cluster: Cluster, fake_driver: dict[str, str]) -> dict[str, str]:
+    """The environment of a person who works on the cluster, with a driver that finds GPUs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GAINWATT_", "SLURM_"))}
+    environment |= {"OMP_NUM_THREADS": "1", "GAINWATT_SLURM_POLL_S": "4", **fake_driver, **cluster.environment}
+    environment.pop("HF_HUB_OFFLINE", None)
+    return environment
+
+
 @pytest.fixture
 def place(
     cluster: Cluster, fake_driver: dict[str, str], base_folder: Path, tmp_path: Path
@@ -209,9 +217,7 @@ def place(
 
     With `base=True` data and base model are there already.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GAINWATT_", "SLURM_"))}
-    environment |= {"OMP_NUM_THREADS": "1", "GAINWATT_SLURM_POLL_S": "4", **fake_driver, **cluster.environment}
-    environment.pop("HF_HUB_OFFLINE", None)
+    environment = environment_of(cluster, fake_driver)
     made: list[Place] = []
 
     def make(**changed: Any) -> Place:

@@ -32,21 +32,21 @@ class Accounted:
 
 def afterwards(history: Sequence[Past], accounted: Sequence[Accounted] | None) -> list[Row]:
     """One row per rule, and a last one with the sums."""
-    rules = list(
-        dict.fromkeys([job.stage for job in history] + [job.rule or "(no comment)" for job in accounted or ()])
-    )
-    rows = [
-        _row(
-            rule,
-            [job for job in history if job.stage == rule],
-            None if accounted is None else [job for job in accounted if (job.rule or "(no comment)") == rule],
-        )
-        for rule in rules
-    ]
-    return [*rows, _row("sum", history, accounted)]
+    rules = list(dict.fromkeys([job.stage for job in history] + [job.rule for job in accounted or ()]))
+    counted = counts_gpus(history, accounted)
+    rows = []
+    for rule in rules:
+        of_slurm = None if accounted is None else [job for job in accounted if job.rule == rule]
+        rows.append(_row(rule, [job for job in history if job.stage == rule], of_slurm, counted))
+    return [*rows, _row("sum", history, accounted, counted)]
 
 
-def _row(rule: str, jobs: Sequence[Past], accounted: Sequence[Accounted] | None) -> Row:
+def counts_gpus(history: Sequence[Past], accounted: Sequence[Accounted] | None) -> bool:
+    """False where records hold jobs with GPUs and the cluster's accounting names no GPU at all: it keeps none."""
+    return any(job.gpus for job in accounted or ()) or not any(job.gpus for job in history)
+
+
+def _row(rule: str, jobs: Sequence[Past], accounted: Sequence[Accounted] | None, counted: bool) -> Row:
     metered = [job for job in jobs if job.gross_j is not None]
     net = [job.net_j for job in metered if job.net_j is not None]
     row: Row = {
@@ -63,7 +63,7 @@ def _row(rule: str, jobs: Sequence[Past], accounted: Sequence[Accounted] | None)
         row |= {
             "slurm_jobs": len(accounted),
             "slurm_not_completed": len(accounted) - len(done),
-            "slurm_gpu_hours": sum(job.seconds * job.gpus for job in accounted) / 3600,
+            "slurm_gpu_hours": sum(job.seconds * job.gpus for job in accounted) / 3600 if counted else None,
             "slurm_hours": sum(job.seconds for job in accounted) / 3600,
         }
     return row
