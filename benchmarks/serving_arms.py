@@ -145,17 +145,16 @@ def vllm_bench(python: str, python_path: str | None) -> Arm:
     return Arm("vllm bench serve", command, read, python_path)
 
 
-def guidellm(python: str) -> Arm:
+def guidellm(python: str, python_path: str | None) -> Arm:
     """guidellm's concurrent profile."""
 
     def command(load: Load, folder: Path) -> list[str]:
-        extras = json.dumps({"body": {"temperature": load.temperature}})
         backend = {
             "kind": "openai_http", "target": load.root, "model": load.model, "request_format": "/v1/completions",
-            "extras": json.loads(extras),
+            "extras": {"body": {"temperature": load.temperature}},
         }  # fmt: skip
         return [
-            str(Path(python).with_name("guidellm")), "run", "--backend", json.dumps(backend),
+            python, "-m", "guidellm", "run", "--backend", json.dumps(backend),
             "--profile", f"kind=concurrent,streams={load.concurrency}",
             "--constraint", f"kind=max_requests,count={load.requests}",
             "--data", f"kind=json_file,path={load.some(folder)}",
@@ -180,4 +179,4 @@ def guidellm(python: str) -> Arm:
             row[f"{name}_p99_ms"] = p99
         return row
 
-    return Arm("guidellm", command, read)
+    return Arm("guidellm", command, read, python_path)

