@@ -27,6 +27,7 @@ from gainwatt.tables import (
     tasks,
     weights,
 )
+from gainwatt.tables import published as beside_published
 from gainwatt.tables import train_profile as training_steps
 from gainwatt.tables.results import Results
 from gainwatt.tables.summary import summary
@@ -59,6 +60,7 @@ TABLES = {
     "serving_online": serving.online,
     "serving_capacity": serving.capacities,
     "serving_kernels": serving.kernels,
+    "published_inference": beside_published.inference,
     "train_profile": training_steps.train_profile,
     "train_profile_ratios": training_steps.ratios,
     "train_profile_published": training_steps.beside_published,

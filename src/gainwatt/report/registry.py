@@ -199,6 +199,13 @@ TABLES: tuple[TableSpec, ...] = (
         stages=("train_grpo",), empty="No variant has been trained yet.",
     ),
     TableSpec(
+        "published_inference", "cost", "Generation beside the published table",
+        "Published rows as they were published, ours of the same precision below each, in the published columns.",
+        ("source", "scheme", "Precision", "Model Size (MB)", "Mean Latency (ms)", "Tokens/sec", "WikiPPL", "GSM8K",
+         "status", "note"),
+        stages=("profile_inference",), optional=True, empty="The study names no published numbers.",
+    ),
+    TableSpec(
         "train_profile", "training", "GRPO steps: time, memory, energy",
         "Adapters on a frozen base of this type. Means are of the measured steps that went well, with 95 % intervals "
         "over steps; a step that ran out of memory is counted only.",

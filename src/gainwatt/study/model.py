@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -123,6 +123,8 @@ class Study(Section):
     """Speed, memory and energy of generation by precision and load (none: not measured)."""
     heads: Heads | None = None
     """Scores of attention heads, and pruning by them (none: not measured)."""
+    published: Literal["powerbench"] | None = None
+    """Published numbers that tables show beside ours (none: no such tables)."""
     diagnose: Diagnose = Diagnose()
     """Weights."""
     statistics: Statistics = Statistics()

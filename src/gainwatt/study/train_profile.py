@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STAGE = "profile_training"
 MOST_STEPS = 200
 """The meter lists this many occurrences of a phase one by one."""
-_FREE = {"bases", "save_steps", "published"}
+_FREE = {"bases", "save_steps"}
 Weights = Literal["bnb-nf4", "fp16", "bf16", "fp32"]
 
 
@@ -42,8 +42,6 @@ class TrainProfile(Section):
     """Checkpoint for resuming, every N steps: a killed job loses at most N steps."""
     seed: NonNegative = 0
     """Seed of the data order and of sampling."""
-    published: Literal["powerbench"] | None = None
-    """Published numbers that a table shows beside ours."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainProfile:

@@ -8,6 +8,7 @@ from typing import Any
 from gainwatt.report.verdict import answer
 from gainwatt.study import schemes, variants
 from gainwatt.tables import perplexity, profile, serving, tasks, train_profile
+from gainwatt.tables import published
 from gainwatt.tables.results import Results
 from gainwatt.tables.weights import changes_section
 from gainwatt.tables.write import to_markdown
@@ -16,6 +17,7 @@ Row = dict[str, Any]
 SECTIONS: tuple[Callable[[Results, dict[str, list[Row]]], str], ...] = (
     profile.section,
     serving.section,
+    published.section,
     train_profile.section,
 )
 """Sections of optional branches: from the results and all tables to Markdown, empty where there is nothing to say."""

@@ -99,10 +99,9 @@ def beside_published(results: Results) -> list[Row]:
 
     Empty where the study names no published source. Ours differ in what they count, and `note` says how.
     """
-    section = results.study.train_profile
-    if section is None or section.published is None:
+    if results.study.published is None or results.study.train_profile is None:
         return []
-    source = published(section.published)
+    source = published(results.study.published)
     rows = []
     for entry in source.rows("training"):
         for scheme, record in records(results).items():
