@@ -33,6 +33,10 @@ FLUSH_S = 1.0
 _ELSEWHERE = "the weights are in the server's process; see server_facts"
 
 
+class RefusedError(EngineError):
+    """The server answered, with an error."""
+
+
 class EndpointEngine:
     """An `Engine` over a server's `base_url` (ending in /v1). `on_close` ends a server that was started for it."""
 
@@ -63,6 +67,7 @@ class EndpointEngine:
         self._timeout_s = timeout_s
         self._facts = facts or (lambda: {})
         self._on_close = on_close
+        self._as_text = False
         # Every field that a server could choose for itself is sent.
         self._pinned: dict[str, Any] = {
             "model": model, "n": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
@@ -76,12 +81,27 @@ class EndpointEngine:
             "batch_size": concurrency,
             "max_model_len": self._served_context(),
             "latency": "from sending a request to the last byte of its answer, the time in the server's queue included",
+            "prompts_as_text": False,
             "server_facts": self._facts(),
         }
+        # llama.cpp leaves the stop token out of its count, OpenAI's other servers count it.
+        self._stop_uncounted = self.settings["server_facts"].get("engine") == "llamacpp"
+        if self._stop_uncounted:
+            # Its own name for the penalty; the server of llama-cpp-python would otherwise apply 1.1.
+            self._pinned["repeat_penalty"] = self.settings["repeat_penalty"] = repetition_penalty
 
     def warm_up(self, requests: Sequence[Request], tokens: int = 4) -> None:
-        """Generate a few tokens for the shortest prompt."""
-        self._complete(min(requests, key=lambda request: len(request.token_ids)), max_tokens=tokens)
+        """Generate a few tokens for the shortest prompt, and learn whether the server takes prompts in tokens."""
+        shortest = min(requests, key=lambda request: len(request.token_ids))
+        try:
+            self._complete(shortest, max_tokens=tokens)
+        except RefusedError as error:
+            if self._as_text or "string" not in error.what:
+                raise
+            # llama-cpp-python's server reads text only. It must then find the same number of tokens in it.
+            self._as_text = self.settings["prompts_as_text"] = True
+            self.events.append("the server takes prompts as text, not as tokens")
+            self._complete(shortest, max_tokens=tokens)
 
     def set_length(self, max_new_tokens: int, *, fixed: bool) -> None:
         """Generate at most, or exactly (`fixed`), this many tokens from now on."""
@@ -197,10 +217,15 @@ class EndpointEngine:
             return make_completion(
                 self.tokenizer, self.stop_ids, request, ids, latency_s=seconds, batch_size=self.batch_size
             )
-        return Completion(request.index, text, made, "stop" if reason == "stop" else "length", seconds, self.batch_size)
+        stopped = reason == "stop"
+        made += int(stopped and self._stop_uncounted)
+        return Completion(request.index, text, made, "stop" if stopped else "length", seconds, self.batch_size)
 
     def _ask(self, request: Request, **changed: Any) -> dict[str, Any]:
-        body = {**self._pinned, "prompt": list(request.token_ids), **changed}
+        prompt: Any = list(request.token_ids)
+        if self._as_text:
+            prompt = self.tokenizer.decode(prompt, skip_special_tokens=False)
+        body = {**self._pinned, "prompt": prompt, **changed}
         try:
             status, page = ask(f"{self.base_url}/completions", self._headers, body=body, timeout_s=self._timeout_s)
         except (OSError, http.client.HTTPException) as error:
@@ -209,8 +234,7 @@ class EndpointEngine:
             said = " ".join(page.decode("utf-8", "replace").split())[:400]
             if "out of memory" in said.lower():
                 raise MemoryError(f"the server ran out of memory at item {request.index}: {said}")
-            kind = InputError if 400 <= status < 500 else EngineError
-            raise kind(f"the server refused item {request.index} ({status}): {said}", "see the server's log")
+            raise RefusedError(f"the server refused item {request.index} ({status}): {said}", "see the server's log")
         try:
             found = json.loads(page)
         except ValueError as error:
