@@ -276,6 +276,16 @@ def test_an_error_of_the_caller_comes_through_and_closes_the_connections(mock):
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+def test_name_of_several_addresses_leads_to_the_one_where_somebody_listens(mock, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    places = [free, ("127.0.0.1", mock.port)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*kind, place) for place in places])
+    result = load(Target(f"http://localhost:{mock.port}/v1", "mock"), ["x"])
+    assert result.log[0].status == "ok"
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [("https://127.0.0.1:1/v1", InputError), ("127.0.0.1:8000", InputError), ("http://h:port/v1", InputError),

@@ -10,6 +10,8 @@ from gainwatt.errors import InputError, UnavailableError
 from gainwatt.serving.connection import Address
 from gainwatt.serving.requests import Request, Target
 
+_TRIAL_S = 2.0
+
 
 def encode(target: Target, requests: list[Request]) -> dict[int, bytes]:
     """The HTTP request of each by its id. Raises InputError for an address or header that cannot be used."""
@@ -31,7 +33,10 @@ def encode(target: Target, requests: list[Request]) -> dict[int, bytes]:
 
 
 def resolve(target: Target) -> Address:
-    """The address of the server. Raises InputError where it cannot be used, UnavailableError where nobody knows it."""
+    """The address of the server: of several (localhost is often ::1 and 127.0.0.1) the first where somebody listens.
+
+    Raises InputError where it cannot be used, UnavailableError where nobody knows it.
+    """
     url = _split(target)
     try:
         port = url.port or 80
@@ -40,8 +45,19 @@ def resolve(target: Target) -> Address:
         raise InputError(f"{target.base_url}: {error}", "give e.g. http://127.0.0.1:8000/v1") from None
     except OSError as error:
         raise UnavailableError(f"{target.base_url}: {error}", "is the name of the host right?") from None
-    family, _, _, _, place = found[0]
-    return family, place
+    addresses: list[Address] = [(family, place) for family, _, _, _, place in found]
+    return next(filter(_listens, addresses), addresses[0]) if len(addresses) > 1 else addresses[0]
+
+
+def _listens(address: Address) -> bool:
+    family, place = address
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.settimeout(_TRIAL_S)
+            trial.connect(place)
+    except OSError:
+        return False
+    return True
 
 
 def _split(target: Target) -> SplitResult:
