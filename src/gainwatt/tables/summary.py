@@ -8,7 +8,6 @@ from typing import Any
 from gainwatt.report.verdict import answer
 from gainwatt.study import schemes, variants
 from gainwatt.tables import perplexity, profile, published, serving, tasks, train_profile
-from gainwatt.tables import published
 from gainwatt.tables.results import Results
 from gainwatt.tables.weights import changes_section
 from gainwatt.tables.write import to_markdown
