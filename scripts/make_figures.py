@@ -16,6 +16,8 @@ from gainwatt.figures import (
     accuracy,
     codes,
     energy,
+    head_pruning,
+    heads,
     outliers,
     paired,
     power,
@@ -46,6 +48,9 @@ FIGURES = {
     "serving_roofs": (served.roofs, "benchmark_serving"),
     "profile_batch": (profile.profile_batch, "profile_inference"),
     "profile_roofline": (roofline.profile_roofline, "profile_inference"),
+    "head_map": (heads.head_map, "score_heads"),
+    "head_null": (heads.head_null, "score_heads"),
+    "head_pruning": (head_pruning.pruning_curve, "prune_heads"),
     "train_profile": (training_steps.train_profile, "profile_training"),
     "power_trace": (power.power_trace, "any metered job"),
 }

@@ -8,7 +8,11 @@ rule score_heads:
         base=LAYOUT.manifest("base"),
         prompts=workflow_help.head_prompts(STUDY, LAYOUT),
     output:
-        record=LAYOUT.record("score_heads", "{variant}.{scheme}"),
+        record=report(
+            LAYOUT.record("score_heads", "{variant}.{scheme}"),
+            caption="../report/heads.rst",
+            category="Attention heads",
+        ),
     log:
         LAYOUT.log("score_heads", "{variant}.{scheme}"),
     benchmark:
@@ -21,9 +25,7 @@ rule score_heads:
         mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "heads").mem_mb),
         runtime=workflow_help.growing(workflow_help.needs(STUDY, "heads").runtime_min),
     params:
-        python=lambda wildcards: workflow_help.leased(
-            STUDY, "heads", wildcards.scheme
-        ),
+        python=lambda wildcards: workflow_help.leased(STUDY, "heads", wildcards.scheme),
         environment=lambda wildcards: workflow_help.environment_of(
             STUDY, "heads", wildcards.scheme
         ),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.figures import power, train_profile
+from gainwatt.figures.describe_heads import HEAD_TEXTS
 from gainwatt.figures.describe_serving import SERVING_TEXTS
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.paired import drawn_rows
@@ -106,6 +107,7 @@ TEXTS: dict[str, Callable[[Results], Text]] = {
     "profile_batch": describe_batch,
     "profile_roofline": describe_roofline,
     "train_profile": train_profile.describe,
+    **HEAD_TEXTS,
     **WEIGHT_TEXTS,
     **SERVING_TEXTS,
 }

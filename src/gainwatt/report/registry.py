@@ -14,6 +14,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "serving": ("Serving: speed, latency, energy, memory", "serving"),
     "energy": ("Energy: how measured, what it covers", "energy"),
     "weights": ("Weights and quantization", "weights"),
+    "heads": ("Attention heads", "heads"),
     "training": ("Training and how the answers ended", "training, stopping"),
     "environment": ("Machine and software", "environment"),
     "findings": ("Findings of the validator", "findings"),
@@ -191,6 +192,48 @@ TABLES: tuple[TableSpec, ...] = (
         stages=("quantize",),
     ),
     TableSpec(
+        "heads", "heads", "Scored cells",
+        "How many heads differ between reasoning prompts and general ones, prompts with the same words and length, and "
+        "between two halves of the reasoning prompts. What shows only in the first may be style and vocabulary.",
+        ("variant", "scheme", "heads", "heads_above_null_general", "heads_above_null_matched",
+         "heads_above_null_split_half", "tv_max_general", "null_tv_mean_general", "tv_max_matched", "top_heads",
+         "bottom_heads", "depth_spearman", "depth_spearman_low", "top_tenth_late_share", "throughput_tok_s", "status",
+         "reason"),
+        stages=("score_heads",), optional=True,
+    ),
+    TableSpec(
+        "head_scores", "heads", "Every head",
+        "The plug-in distance is too large by about the mean of its null; the estimate beside it is not, and has the "
+        "interval. q: Benjamini and Hochberg's over the heads of the cell.",
+        ("layer_idx", "head_idx", "tv_distance", "mean_activation_reasoning", "mean_activation_general", "variant",
+         "scheme", "tv_crossfit", "tv_crossfit_low", "tv_null_mean", "q_value", "tv_matched", "q_value_matched",
+         "tv_split_half", "dw_relative"),
+        stages=("score_heads",), optional=True, folded=True,
+    ),
+    TableSpec(
+        "head_agreement", "heads", "Do the same heads stand out after training?",
+        "Rank correlations over the heads, with intervals over the prompts.",
+        ("from", "to", "heads", "tv_spearman", "tv_spearman_low", "heads_moved", "largest_change",
+         "change_dw_spearman", "change_dw_spearman_low", "dw_norm_total", "null_reason"),
+        stages=("score_heads",), optional=True,
+    ),
+    TableSpec(
+        "head_changes", "heads", "Which heads moved",
+        "Scores after minus before on the same prompts, and the change of the head's own weights.",
+        ("from", "to", "layer_idx", "head_idx", "tv_change", "tv_change_low", "q_value", "dw_norm", "dw_relative"),
+        stages=("score_heads",), optional=True, folded=True,
+    ),
+    TableSpec(
+        "head_pruning", "heads", "Pruning curve",
+        "Each point against the unpruned model and against random heads at the same share, on the same items and text. "
+        "Switched-off heads are still computed: energy changes with the length of the answers only.",
+        ("variant", "strategy", "percent", "draw", "n_pruned_heads", "accuracy", "accuracy_low", "difference",
+         "difference_low", "mcnemar_p_holm", "accuracy_minus_random", "accuracy_minus_random_low", "perplexity",
+         "perplexity_low", "nll_minus_none", "nll_minus_none_low", "nll_minus_random", "nll_minus_random_low",
+         "tokens_per_item", "gross_j_per_item", "gross_j_per_item_low", "null_reason"),
+        stages=("prune_heads",), optional=True,
+    ),
+    TableSpec(
         "training", "training", "Training",
         "One row per training seed. TRL counts completions; prompts seen counts prompts.",
         ("variant", "status", "steps", "reward_first", "reward_last", "frac_reward_zero_std_mean",
@@ -264,9 +307,22 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "serving_goodput": ("serving", "Goodput", ""),
     "serving_roofs": ("serving", "Decode speed and its roof", ""),
     "train_profile": ("training", "Where a GRPO step goes", "Time and energy by part; lengths of the rollouts."),
+    "head_map": ("heads", "Where heads tell reasoning prompts from others", "A dot: above the null."),
+    "head_null": ("heads", "How large distances are by chance", ""),
+    "head_pruning": ("heads", "What switching heads off costs", ""),
     "scheme_bytes": ("weights", "Bytes by scheme", ""),
 }  # fmt: skip
 """Figure -> section, title, help; an empty section: the report draws it itself, from the same table."""
 
-INVERTIBLE = {"train_profile", "paired_changes", "code_flips", "energy_latency", "power_trace", "layer_errors", "scheme_bytes"}
+INVERTIBLE = {
+    "head_pruning",
+    "head_null",
+    "train_profile",
+    "paired_changes",
+    "code_flips",
+    "energy_latency",
+    "power_trace",
+    "layer_errors",
+    "scheme_bytes",
+}
 """Figures on white that stay true when light and dark are exchanged at night; no maps of colour among them."""

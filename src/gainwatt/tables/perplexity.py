@@ -33,8 +33,8 @@ def perplexities(results: Results) -> list[Row]:
     if results.study.perplexity is None:
         return []
     check_comparable(results)
-    blocks = {cell: _blocks(record) for cell, record in results.perplexities.items() if record["status"] == "ok"}
-    return [_row(results, cell, blocks) for cell in evaluation_cells(results.study)]
+    measured = {cell: _blocks(record) for cell, record in results.perplexities.items() if record["status"] == "ok"}
+    return [_row(results, cell, measured) for cell in evaluation_cells(results.study)]
 
 
 def section(rows: list[Row]) -> str:
@@ -143,8 +143,11 @@ def _interval(results: Results, nll: list[float], tokens: list[int]) -> Ratio:
 
 
 def _blocks(record: Record) -> Blocks:
-    """Loss and tokens by block; windows come in the order of the text."""
-    columns = read_sidecar(record, "windows", ["index", "document", "tokens", "nll_sum"])
+    return blocks(read_sidecar(record, "windows", ["index", "document", "tokens", "nll_sum"]))
+
+
+def blocks(columns: dict[str, list[Any]]) -> Blocks:
+    """Loss and tokens by block, from the columns index, document, tokens and nll_sum; windows in the text's order."""
     order = sorted(range(len(columns["index"])), key=columns["index"].__getitem__)
     whole_documents = len(set(columns["document"])) >= MIN_DOCUMENTS
     nll: list[list[float]] = []
