@@ -30,6 +30,7 @@ from gainwatt.figures import (
 from gainwatt.figures import serving as served
 from gainwatt.figures import train_profile as training_steps
 from gainwatt.figures.describe import describe, reason, sources
+from gainwatt.study.branches import BRANCHES
 from gainwatt.tables.results import Results
 
 FIGURES = {
@@ -61,12 +62,14 @@ def draw(results: Results, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {}
     for name, (figure_of, stage) in FIGURES.items():
+        if stage in BRANCHES and not BRANCHES[stage](results.study):
+            remove(out, name)  # the study does not ask for this branch: nobody misses its figures
+            continue
         figure = figure_of(results)
         entry: dict[str, Any] = {"files": [], "made_from": stage}
         if figure is None:
             entry["reason"] = reason(results, name, stage)
-            for kind in style.KINDS:
-                (out / f"{name}.{kind}").unlink(missing_ok=True)
+            remove(out, name)
         else:
             entry |= describe(results, name, figure) | {"records": sources(results, name, stage)}
             entry["files"] = style.save(figure, out, name)
@@ -74,6 +77,12 @@ def draw(results: Results, out: Path) -> dict[str, Any]:
             entry["stale"] = sorted({found.setting for found in results.stale})
         index[name] = entry
     return index
+
+
+def remove(out: Path, name: str) -> None:
+    """Remove what an earlier run drew."""
+    for kind in style.KINDS:
+        (out / f"{name}.{kind}").unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -48,8 +48,8 @@ def _energy(results: Results) -> Text:
     return {
         "title": "Joules per token against concurrency",
         "caption": "Gross joules per generated token, prompts included, over the batch size (whole passes) and over "
-        "the number of clients (steady state: from the first token of the last client until the queue drains), with 95 % "
-        f"intervals over the windows. {_length(results)} Down is better.",
+        "the number of clients (steady state: from the first token of the last client until the queue drains), with "
+        f"95 % intervals over the windows. {_length(results)} Down is better.",
         "alt": f"Lines of energy per token: {_extremes(results, 'gross_j_per_token', 'J')}.",
     }
 

@@ -115,9 +115,9 @@ TABLES: tuple[TableSpec, ...] = (
     ),
     TableSpec(
         "serving_offline", "serving", "Closed batches, in process",
-        "Each batch starts when the one before has ended. Natural and fixed lengths are never compared. The roof is what "
-        "the machine's measured bandwidth and arithmetic allow; prefill and decode are told apart by a load of one-token "
-        "answers.",
+        "Each batch starts when the one before has ended. Natural and fixed lengths are never compared. The roof is "
+        "what the machine's measured bandwidth and arithmetic allow; prefill and decode are told apart by a load of "
+        "one-token answers.",
         ("variant", "scheme", "kernel", "lengths", "batch_size", "throughput_tok_s", "throughput_tok_s_low",
          "latency_p50_s", "latency_p95_s", "gross_j_per_token", "net_j_per_token", "decode_tok_s", "decode_roof_share",
          "prefill_roof_share", "decode_bound", "gates_passed", "status", "reason", "null_reason"),
@@ -125,7 +125,7 @@ TABLES: tuple[TableSpec, ...] = (
     ),
     TableSpec(
         "serving_online", "serving", "Loads on a server",
-        "Latencies count from the moment at which a request was due, so that a queue in front of the server counts too. "
+        "Latencies count from the moment at which a request was due, so that a queue before the server counts too. "
         "Joules are those of the steady state.",
         ("variant", "scheme", "kernel", "load", "throughput_tok_s", "steady_tok_s", "ttft_p50_ms", "ttft_p95_ms",
          "tpot_p50_ms", "tpot_p95_ms", "e2e_p95_ms", "slo_met_share", "goodput_requests_per_s", "gross_j_per_token",

@@ -14,6 +14,7 @@ from gainwatt.validation import (
     performance,
     provenance,
     repeats,
+    serving,
     train_profile,
 )
 from gainwatt.validation.expectation import EXPECTATIONS, Expectation
@@ -38,6 +39,7 @@ __all__ = [
     "performance",
     "provenance",
     "repeats",
+    "serving",
     "train_profile",
     "validate",
 ]
