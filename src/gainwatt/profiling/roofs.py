@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from gainwatt.profiling.cells import Numbers
 
 _ROOF_NAMES = (
-    "flops_per_request", "achieved_tflop_s", "prefill_roof_tok_s", "prefill_roof_share", "prefill_regime",
-    "decode_roof_tok_s", "decode_roof_share", "decode_regime", "step_flops", "step_bytes", "prefill_flops",
+    "flops_per_request", "achieved_tflop_s", "prefill_roof_tok_s", "prefill_over_roof", "prefill_regime",
+    "decode_roof_tok_s", "decode_over_roof", "decode_regime", "step_flops", "step_bytes", "prefill_flops",
     "prefill_bytes",
 )  # fmt: skip
 
@@ -44,7 +44,7 @@ def roofs(
     reading = prefill_roof(shape, device, prompt, batch, trial.used_bytes)
     roof_tok_s = batch * prompt / reading.seconds
     cell["prefill_roof_tok_s"] = roof_tok_s
-    cell["prefill_roof_share"] = share(cell["prefill_tok_s"], roof_tok_s)
+    cell["prefill_over_roof"] = share(cell["prefill_tok_s"], roof_tok_s)
     cell["prefill_flops"], cell["prefill_bytes"] = (
         batch * shape.prefill_flops(prompt),
         shape.read_bytes(trial.used_bytes),
@@ -52,12 +52,12 @@ def roofs(
     ttft_s = cell["ttft_ms_mean"] / 1000
     cell["prefill_regime"] = _regime(ttft_s, reading, device, cell["prefill_device_s"], cell["prefill_launches"])
     if new == 1:
-        for name in ("decode_roof_tok_s", "decode_roof_share", "decode_regime", "step_flops", "step_bytes"):
+        for name in ("decode_roof_tok_s", "decode_over_roof", "decode_regime", "step_flops", "step_bytes"):
             cell.put(name, None, "one new token: there is no decoding step")
         return
     step = decode_roof(shape, device, batch, context, trial.used_bytes, loaded.dtype_bytes)
     cell["decode_roof_tok_s"] = batch / step.seconds
-    cell["decode_roof_share"] = share(cell["decode_tok_s"], batch / step.seconds)
+    cell["decode_over_roof"] = share(cell["decode_tok_s"], batch / step.seconds)
     cell["step_flops"] = batch * shape.flops_per_token(context)
     cell["step_bytes"] = shape.decode_bytes_per_step(batch, context, trial.used_bytes, loaded.dtype_bytes)
     step_s = cell["tpot_ms_mean"] / 1000

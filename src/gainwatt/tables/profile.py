@@ -38,8 +38,8 @@ _ENERGY = (
     "mean_w_low", "mean_w_high", "mean_w_cv",
 )  # fmt: skip
 _WORK = (
-    "flops_per_request", "achieved_tflop_s", "prefill_roof_tok_s", "prefill_roof_share", "prefill_regime",
-    "decode_roof_tok_s", "decode_roof_share", "decode_regime", "prefill_launches", "step_launches", "graph_launches",
+    "flops_per_request", "achieved_tflop_s", "prefill_roof_tok_s", "prefill_over_roof", "prefill_regime",
+    "decode_roof_tok_s", "decode_over_roof", "decode_regime", "prefill_launches", "step_launches", "graph_launches",
     "prefill_device_s", "step_device_s",
 )  # fmt: skip
 _MEMORY = (

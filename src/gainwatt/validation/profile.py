@@ -105,7 +105,7 @@ def profile_under_the_roof(study: Collected, record: Record) -> Iterator[Problem
         above = [
             f"{name}: {share:.0%}"
             for name, cell in _cells(record)
-            if (share := number(cell.get(f"{part}_roof_share"))) is not None and share > ROOF_TOLERANCE
+            if (share := number(cell.get(f"{part}_over_roof"))) is not None and share > ROOF_TOLERANCE
         ]
         if above:
             hint = "the weights fit a cache (a small model on a CPU), or the limits were measured while others worked"
