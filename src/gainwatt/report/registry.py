@@ -11,6 +11,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "matrix": ("Accuracy of every cell", "matrix"),
     "survival": ("Does the gain survive?", "gain survival"),
     "cost": ("Cost per correct answer", "cost"),
+    "profile": ("Profile of generation: precision, mode, load", "profile"),
     "serving": ("Serving: speed, latency, energy, memory", "serving"),
     "energy": ("Energy: how measured, what it covers", "energy"),
     "weights": ("Weights and quantization", "weights"),
@@ -112,6 +113,44 @@ TABLES: tuple[TableSpec, ...] = (
         ("variant", "scheme", "quantity", "training", "per_correct_base", "per_correct_trained",
          "payback_correct_answers", "payback_low", "null_reason"),
         stages=("evaluate_gsm8k", "train_grpo"), optional=True,
+    ),
+    TableSpec(
+        "profile_claims", "profile", "Published claims on this machine",
+        "Each claim as a ratio to the unquantized model (or to batch 1), beside ours with its 95 % interval, the "
+        "kernels that ran and what bounds the decoding step: launches, bandwidth or arithmetic.",
+        ("claim", "source", "claimed", "arm", "load", "ours", "ours_low", "n", "verdict", "decode_regime",
+         "kernel_path", "null_reason"),
+        stages=("profile_inference",), optional=True,
+    ),
+    TableSpec(
+        "profile_ratios", "profile", "Each arm against the baseline",
+        "Measured in one process in the order A B B A; 95 % intervals over pairs of windows.",
+        ("variant", "arm", "batch", "prompt_tokens", "new_tokens", "throughput_ratio", "throughput_ratio_low",
+         "gross_j_per_token_ratio", "gross_j_per_token_ratio_low", "net_j_per_token_ratio", "net_j_per_token_ratio_low",
+         "power_ratio", "used_bytes_ratio", "generate_peak_mib_ratio", "decode_regime", "status", "null_reason"),
+        stages=("profile_inference",), optional=True,
+    ),
+    TableSpec(
+        "profile", "profile", "Every cell",
+        "Latency is that of a whole batch; memory is the arm's own. Over the roof: the speed as a share of what the "
+        "measured bandwidth and arithmetic allow.",
+        ("variant", "arm", "batch", "prompt_tokens", "new_tokens", "status", "latency_ms_mean", "latency_ms_low",
+         "latency_ms_p95", "ttft_ms_mean", "prefill_tok_s", "decode_tok_s", "gross_j_per_ktok", "gross_j_per_ktok_low",
+         "net_j_per_ktok", "mean_w", "edp_js", "used_bytes", "disk_bytes", "generate_peak_mib", "decode_over_roof",
+         "decode_regime", "perplexity", "accuracy", "gates_passed", "reason", "null_reason"),
+        stages=("profile_inference",), optional=True,
+    ),
+    TableSpec(
+        "inference_benchmark", "profile", "In the published columns",
+        "Names and order of the consumer-GPU benchmark; `vram_mb` is the peak of generating with a reset of its own.",
+        stages=("profile_inference",), optional=True,
+    ),
+    TableSpec(
+        "profile_definitions", "profile", "The same by other definitions",
+        "Numbers as other projects define them, formed from the same windows and samples of power, beside ours.",
+        ("arm", "batch", "source", "quantity", "unit", "formula", "value", "ours", "ours_value", "value_over_ours",
+         "null_reason"),
+        stages=("profile_inference",), optional=True, folded=True,
     ),
     TableSpec(
         "serving_offline", "serving", "Closed batches, in process",
@@ -310,11 +349,15 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "head_map": ("heads", "Where heads tell reasoning prompts from others", "A dot: above the null."),
     "head_null": ("heads", "How large distances are by chance", ""),
     "head_pruning": ("heads", "What switching heads off costs", ""),
+    "profile_batch": ("profile", "Latency and energy against the batch", ""),
+    "profile_roofline": ("profile", "Roofline of prompts and decoding steps", ""),
     "scheme_bytes": ("weights", "Bytes by scheme", ""),
 }  # fmt: skip
 """Figure -> section, title, help; an empty section: the report draws it itself, from the same table."""
 
 INVERTIBLE = {
+    "profile_batch",
+    "profile_roofline",
     "head_pruning",
     "head_null",
     "train_profile",
