@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gainwatt.serving.http import Response, StreamError
+from gainwatt.serving.requests import RequestLog
+from gainwatt.serving.stream import Stream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
@@ -102,3 +105,26 @@ def test_connection_with_bytes_left_over_is_not_used_again():
     _, response = read(HEAD + b"Content-Length: 1\r\n\r\nxHTTP/1.1 200 OK", [])
     assert response.finished
     assert not response.reusable
+
+
+def test_a_token_without_text_is_counted_and_an_empty_last_chunk_is_not():
+    log = RequestLog(0, 0)
+    stream = Stream(log, None)
+    texts = [("a", None), ("", None), ("b", None), ("", "stop")]
+    body = b"".join(
+        b"data: " + json.dumps({"choices": [{"text": text, "finish_reason": reason}]}).encode() + b"\n\n"
+        for text, reason in texts
+    )
+    stream.feed(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, 7)
+    stream.finish()
+    assert (log.tokens, log.tokens_from, log.chunk_ns, log.finish_reason) == (3, "chunks", [7] * 4, "stop")
+
+
+@pytest.mark.parametrize(
+    "payload", ["[1]", "{} {}", "7", '{"choices": 7}', '{"choices": [7]}', '{"usage": {"a": 1}}', "\xff", ""]
+)
+def test_event_that_is_no_completion_is_malformed(payload):
+    body = b"data: " + payload.encode("latin-1") + b"\n\n"
+    with pytest.raises(StreamError, match="in the event") as caught:
+        Stream(RequestLog(0, 0), None).feed(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, 0)
+    assert caught.value.kind == "malformed"

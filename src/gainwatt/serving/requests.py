@@ -84,8 +84,8 @@ class RequestLog:
 
     `tokens` is the number of generated tokens, and `tokens_from` says who counted: `usage` (the server, at the end),
     `token_ids` (ids in the chunks), `running_usage` (usage in each chunk), `logprobs` (tokens named in the chunks),
-    `tokenizer` (the text, counted by the caller's function), or `chunks` (chunks with text in them, each taken for
-    one token: a lower bound).
+    `tokenizer` (the text, counted by the caller's function), or `chunks` (each taken for one token, an empty last one
+    for none: a lower bound, since servers put several tokens into a chunk when they are busy).
 
     `status`: `ok`, `error`, or `unfinished` where the load ended first. `error_kind`: `refused`, `closed` (before an
     answer began), `cut` (in the middle of it), `timeout`, `http_<status>`, `malformed`, `server_error` (told in the

@@ -111,7 +111,9 @@ class Stream:
             return self._running - before, "running_usage"
         if (logprobs := choice.get("logprobs")) and logprobs.get("tokens") is not None:
             return len(logprobs["tokens"]), "logprobs"
-        return (1 if text else 0), ""
+        # Tokens without text of their own (special ones, halves of a letter) get a chunk too; a last chunk without
+        # text may hold none.
+        return (1 if text or not choice.get("finish_reason") else 0), ""
 
     def _refusal(self) -> StreamError:
         told = self.response.error_body.decode("utf-8", "replace").strip()
