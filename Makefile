@@ -11,7 +11,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 # This checkout's package, also where the environment was made for another one and is only linked.
 export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: help env demo run tables report unlock validate fetch wheelhouse test test-lm-eval slurm test-slurm preview afterwards lint format clean-demo
+.PHONY: help env demo demo-consumer run tables report unlock validate fetch wheelhouse test test-lm-eval slurm test-slurm preview afterwards lint format clean-demo
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,14 @@ env: ## make one pinned environment: make env NAME=core|vllm|tables
 demo: $(CORE)/installed ## run the embedded study on the CPU and show its result
 	@$(SNAKEMAKE) --profile profiles/local --quiet rules --config study=config/demo.yaml
 	@$(BIN)/python scripts/make_tables.py --study config/demo.yaml --show
+
+CONSUMER := $(sort $(patsubst config/%.yaml,%,$(wildcard config/*-demo.yaml)))
+
+demo-consumer: $(CORE)/installed ## run the CPU forms of the consumer studies and show their tables
+	@set -e; for study in $(CONSUMER); do \
+	  $(SNAKEMAKE) --profile profiles/local --quiet rules --config study=config/$$study.yaml; \
+	done
+	@for study in $(CONSUMER); do $(BIN)/python scripts/make_tables.py --study config/$$study.yaml --show; done
 
 run: $(CORE)/installed ## run a study: make run STUDY=qwen2.5-0.5b
 	$(SNAKEMAKE) --config study=config/$(STUDY).yaml
@@ -67,7 +75,7 @@ unlock: ## remove the lock that a killed run left (first make sure that no other
 	$(SNAKEMAKE) --unlock --config study=config/$(STUDY).yaml
 
 test: $(CORE)/installed-dev ## install what the tests need and run them
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo and not faults and not processes and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not demo and not consumer and not faults and not processes and not slurm"
 
 faults: $(CORE)/installed-dev ## stop, starve and crowd every stage on purpose, and see that the same command goes on (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "faults or processes"
