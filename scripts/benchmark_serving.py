@@ -156,8 +156,7 @@ def write_grid(bench: Bench, record: Path) -> bool:
         bench.name_inputs(job)
         counted = Counter(entry["status"] for entry in found.values())
         job.metrics |= {"cells": len(found), **{f"cells_{status}": counted[status] for status in STATUSES}}
-        for path in found:
-            job.add_input(f"cell.{path.stem}", file_sha256(path))
+        job.settings["cells"] = {path.stem: file_sha256(path) for path in found}
     failed = sorted(path.stem for path, entry in found.items() if entry["status"] == "failed")
     if failed:
         print(f"failed: {', '.join(failed)}; the same command measures them again", file=sys.stderr, flush=True)

@@ -120,7 +120,7 @@ def _write_cell(study: Study, start: Start, load: Load) -> None:
         tokens = round(sum(part.tokens for part in measured))
         found.metrics |= {
             "generated_tokens": tokens, "wall_time_s": tokens / speed, "throughput_tok_s": speed,
-            "prompt_tokens_mean": prompt, "new_tokens_mean": new, 
+            "prompt_tokens_mean": prompt, "new_tokens_mean": new,
             "cut_share": 1.0 if load.lengths == "fixed" else 0.02, "requests_per_s": speed / new,
         }  # fmt: skip
         add(found, repeat_numbers(spread))

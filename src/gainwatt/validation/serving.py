@@ -148,12 +148,10 @@ def serving_capacity(study: Collected, record: Record) -> Iterator[Problem]:
 def serving_grid(study: Collected, record: Record) -> Iterator[Problem]:
     """The record of a checkpoint lists its cells as they are."""
     changed = []
-    for name, entry in record["inputs"].items():
-        if not name.startswith("cell."):
-            continue
-        path = study.layout.record(STAGE, name.removeprefix("cell."))
-        if path.is_file() and study.sha256(path) != entry.get("sha256"):
-            changed.append(path.stem)
+    for name, sha256 in (record["settings"].get("cells") or {}).items():
+        path = study.layout.record(STAGE, name)
+        if path.is_file() and study.sha256(path) != sha256:
+            changed.append(name)
     if changed:
         what = f"{', '.join(listed(changed))} changed since this record listed them"
         yield Problem(what, "run scripts/benchmark_serving.py of this checkpoint: it measures nothing that is there")
