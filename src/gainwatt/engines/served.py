@@ -58,7 +58,7 @@ class Served:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             model = self.model or f"{checkpoint.variant}.{scheme}"
             engine = EndpointEngine(self.url, model, tokenizer, headers=headers, **common)
-            engine.events.append("a server that was there already: its weights cannot be checked by their hash")
+            engine.settings["server"] = "was there already: its weights cannot be checked by their hash"
             return engine
         from gainwatt.serving.of_study import spec_of
         from gainwatt.serving.server import serve
@@ -73,6 +73,7 @@ class Served:
                 server.base_url, server.model, tokenizer, headers=server.headers, facts=lambda: server.facts,
                 on_close=stack.pop_all().close, **common,
             )  # fmt: skip
+        engine.settings["server"] = "started for this record, from the checkpoint that it names"
         engine.settings["server_startup_s"] = server.startup_s
         return engine
 
