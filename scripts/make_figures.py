@@ -18,6 +18,8 @@ from gainwatt.figures import (
     energy,
     head_pruning,
     heads,
+    llamacpp,
+    llamacpp_ablations,
     outliers,
     paired,
     power,
@@ -30,6 +32,7 @@ from gainwatt.figures import (
 from gainwatt.figures import serving as served
 from gainwatt.figures import train_profile as training_steps
 from gainwatt.figures.describe import describe, reason, sources
+from gainwatt.figures.describe_llamacpp import NAMES as LLAMACPP_ABLATIONS
 from gainwatt.study.branches import BRANCHES
 from gainwatt.tables.results import Results
 
@@ -53,6 +56,11 @@ FIGURES = {
     "head_null": (heads.head_null, "score_heads"),
     "head_pruning": (head_pruning.pruning_curve, "prune_heads"),
     "train_profile": (training_steps.train_profile, "profile_training"),
+    "llamacpp_energy_latency": (llamacpp.energy_vs_latency, "profile_llamacpp"),
+    "llamacpp_backends": (llamacpp.metrics_comparison, "profile_llamacpp"),
+    **{name: (llamacpp_ablations.figure_of(what), "profile_llamacpp") for what, name in LLAMACPP_ABLATIONS.items()},
+    "llamacpp_power": (llamacpp.power_trace, "profile_llamacpp"),
+    "llamacpp_race": (llamacpp.race_to_sleep, "profile_llamacpp"),
     "power_trace": (power.power_trace, "any metered job"),
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from gainwatt.errors import InputError
 from gainwatt.heads.prompts import prompt_files
+from gainwatt.llamacpp import targets as llamacpp
 from gainwatt.perplexity.corpus import corpus_files
 from gainwatt.schemes import get_scheme
 from gainwatt.study import (
@@ -248,9 +249,12 @@ def products(study: Study, layout: Layout) -> list[str]:
 
 
 def fetched(study: Study, layout: Layout) -> list[str]:
-    """What must be at hand before jobs run on machines without internet: data and base model."""
+    """What must be at hand before jobs run on machines without internet: data, base model, GGUF files."""
+    paths = llamacpp.downloads(study, layout)
+    if not study.matrix and {stage for stage, _ in branch_records(study)} <= llamacpp.stages_without_base(study):
+        return [str(path) for path in paths]
     splits = ["train", "test"] + (["sft", "validation"] if study.model.source == "embedded" else [])
-    paths = [layout.data(split) for split in splits]
+    paths += [layout.data(split) for split in splits]
     if study.model.source != "embedded":
         paths.append(layout.manifest(BASE, DENSE))
     return [str(path) for path in paths]

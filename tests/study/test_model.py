@@ -93,6 +93,7 @@ def test_what_decides_no_result_changes_no_hash(sections):
         ({"perplexity": {"corpus": "data:test"}}, {"evaluate_perplexity"}),
         ({"tasks": {"names": ["hellaswag"]}}, {"evaluate_tasks"}),
         ({"serve": {}}, {"benchmark_serving"}),
+        ({"llamacpp": {}}, {"fetch_gguf", "profile_llamacpp"}),
     ],
 )
 def test_a_setting_changes_its_own_stages_only(sections, stages):

@@ -29,6 +29,12 @@ def phase_entries(report: Report, limit: int | None = LISTED_PER_PATH) -> list[d
     return sorted(entries, key=lambda entry: (entry["start_s"], entry["depth"]))
 
 
+def newest_entry(report: Report, path: str) -> dict[str, Any]:
+    """The last occurrence of a path, also while the meter runs. Raises KeyError where there is none."""
+    log = report.meter.log.paths[path]
+    return _entry(report, log, len(log.starts) - 1)
+
+
 def phase_totals(report: Report) -> list[dict[str, Any]]:
     """One entry per path over all its occurrences, also those that are not listed."""
     return [_total(report, log) for log in report.meter.log.paths.values() if len(log.starts)]

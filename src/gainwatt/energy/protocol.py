@@ -152,7 +152,7 @@ def run(
                 call()
     start_c = read()
     for name in abba(list(arms), settings.repeats):
-        cooled = _cool(meter, start_c, settings, read) if done else True if start_c is not None else None
+        cooled = cool_down(meter, start_c, settings, read) if done else True if start_c is not None else None
         temperature = read()
         with meter.phase(f"window {name}", short_ok=False):
             calls, work = _repeat(meter, arms[name], settings.window_s)
@@ -201,7 +201,7 @@ def _repeat(meter: EnergyMeter, call: Callable[[], float], window_s: float) -> t
     return calls, work
 
 
-def _cool(
+def cool_down(
     meter: EnergyMeter, start_c: float | None, settings: Settings, read: Callable[[], float | None]
 ) -> bool | None:
     """Wait for the starting temperature; True when reached, False when patience ended, None without a thermometer."""

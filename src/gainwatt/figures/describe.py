@@ -8,6 +8,7 @@ from typing import Any
 
 from gainwatt.figures import power, train_profile
 from gainwatt.figures.describe_heads import HEAD_TEXTS
+from gainwatt.figures.describe_llamacpp import LLAMACPP_TEXTS
 from gainwatt.figures.describe_serving import SERVING_TEXTS
 from gainwatt.figures.describe_weights import WEIGHT_TEXTS
 from gainwatt.figures.paired import drawn_rows
@@ -108,6 +109,7 @@ TEXTS: dict[str, Callable[[Results], Text]] = {
     "profile_roofline": describe_roofline,
     "train_profile": train_profile.describe,
     **HEAD_TEXTS,
+    **LLAMACPP_TEXTS,
     **WEIGHT_TEXTS,
     **SERVING_TEXTS,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -63,6 +64,7 @@ class Child:
         self._reply_s = reply_s
         self._command = command or COMMAND
         self._buffer = b""
+        self.peak_rss_mib: float | None = None
 
     def __enter__(self) -> Self:
         environment = dict(os.environ)
@@ -137,6 +139,11 @@ class Child:
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - (1 << 16)))
         return self._log.read().decode(errors="replace")
+
+    def offload(self) -> str | None:
+        """What llama.cpp says of the layers that it put on a GPU, e.g. `23/23`; None where it says nothing."""
+        found = re.findall(r"offloaded (\d+/\d+) layers to GPU", self.log())
+        return found[-1] if found else None
 
     def _refusal(self, kind: str, reason: str) -> Exception:
         if kind == "load":

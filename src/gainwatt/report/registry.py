@@ -16,6 +16,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "energy": ("Energy: how measured, what it covers", "energy"),
     "weights": ("Weights and quantization", "weights"),
     "heads": ("Attention heads", "heads"),
+    "llamacpp": ("llama.cpp: backends, ablations, types", "llama.cpp"),
     "training": ("Training and how the answers ended", "training, stopping"),
     "environment": ("Machine and software", "environment"),
     "findings": ("Findings of the validator", "findings"),
@@ -322,6 +323,47 @@ TABLES: tuple[TableSpec, ...] = (
          "branch_last_number_rate", "branch_none_rate", "completion_tokens_mean"),
         view="stopping", only=True,
     ),
+    TableSpec(
+        "llamacpp_backends", "llamacpp", "CPU against GPU",
+        "Latency without loading, gross joules and energy-delay product of a request, suite by suite.",
+        stages=("profile_llamacpp",), optional=True,
+    ),
+    TableSpec(
+        "llamacpp_per_token", "llamacpp", "The same per generated token",
+        "Tokens are those that the engine counted. EDP is joules per token times seconds per token.",
+        stages=("profile_llamacpp",), optional=True,
+    ),
+    TableSpec(
+        "llamacpp_ablations", "llamacpp", "Ablations",
+        "Each value against the first of its comparison, paired over the rounds of one session; a ratio whose interval "
+        "holds 1 is no difference.",
+        ("comparison", "backend", "suite", "value", "latency_s", "decode_tok_s", "prefill_tok_s",
+         "gross_j_per_request", "edp_gross_js", "latency_ratio", "latency_ratio_low", "gross_j_ratio",
+         "gross_j_ratio_low", "edp_gross_ratio", "edp_gross_ratio_low", "status", "reason"),
+        stages=("profile_llamacpp",), optional=True,
+    ),
+    TableSpec(
+        "llamacpp_ranking", "llamacpp", "Ranking, ties as ties",
+        "The rank is one more than the number of arms that are better with confidence, corrected for all pairs.",
+        ("criterion", "suite", "rank", "arm", "type", "value", "tied_with", "rounds"),
+        stages=("profile_llamacpp",), optional=True,
+    ),
+    TableSpec(
+        "llamacpp_race", "llamacpp", "Race to sleep",
+        "Which arm needs least energy until the deadline, by the power at rest. Of the arms with one type of file.",
+        ("suite", "idle_from_w", "idle_to_w", "winner", "gross_j_per_request", "s_per_request", "deadline_s",
+         "measured_idle_w", "at_measured_idle", "total_at_measured_idle_j", "fastest"),
+        stages=("profile_llamacpp",), optional=True,
+    ),
+    TableSpec(
+        "llamacpp_arms", "llamacpp", "Every arm",
+        "Prefill and decode by the engine's own counters, loading apart; joules of one boundary for every arm.",
+        ("arm", "suite", "load_s", "latency_s", "latency_low_s", "latency_p95_s", "ttft_s", "prefill_tok_s",
+         "decode_tok_s", "gross_j_per_request", "net_j_per_request", "prefill_gross_j_per_request",
+         "decode_gross_j_per_request", "edp_gross_js", "edp_net_js", "edp_published_js", "edp_per_token_js",
+         "share_of_bandwidth", "bits_per_weight", "peak_rss_mib", "status", "reason", "null_reason"),
+        stages=("profile_llamacpp",), optional=True,
+    ),
 )  # fmt: skip
 
 ELSEWHERE = {"changed_items", "validation", "stale"}
@@ -352,6 +394,15 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "profile_batch": ("profile", "Latency and energy against the batch", ""),
     "profile_roofline": ("profile", "Roofline of prompts and decoding steps", ""),
     "scheme_bytes": ("weights", "Bytes by scheme", ""),
+    "llamacpp_backends": ("llamacpp", "Backends side by side", ""),
+    "llamacpp_energy_latency": ("llamacpp", "Energy against latency", ""),
+    "llamacpp_threads": ("llamacpp", "Threads", ""),
+    "llamacpp_layers": ("llamacpp", "Layers offloaded", ""),
+    "llamacpp_batch": ("llamacpp", "Prompt batch", ""),
+    "llamacpp_parallel": ("llamacpp", "Requests at once", ""),
+    "llamacpp_types": ("llamacpp", "Quantization types", ""),
+    "llamacpp_power": ("llamacpp", "Power during the session", ""),
+    "llamacpp_race": ("llamacpp", "Race to sleep", ""),
 }  # fmt: skip
 """Figure -> section, title, help; an empty section: the report draws it itself, from the same table."""
 
@@ -367,5 +418,14 @@ INVERTIBLE = {
     "power_trace",
     "layer_errors",
     "scheme_bytes",
+    "llamacpp_backends",
+    "llamacpp_energy_latency",
+    "llamacpp_threads",
+    "llamacpp_layers",
+    "llamacpp_batch",
+    "llamacpp_parallel",
+    "llamacpp_types",
+    "llamacpp_power",
+    "llamacpp_race",
 }
 """Figures on white that stay true when light and dark are exchanged at night; no maps of colour among them."""

@@ -58,6 +58,11 @@ class Layout:
         return self.results / "benchmarks" / stage / f"{cell}.tsv"
 
     @property
+    def gguf(self) -> Path:
+        """Folder of GGUF files that were downloaded or made, and of their list."""
+        return self.scratch / "gguf"
+
+    @property
     def tables(self) -> Path:
         """Folder of the tables."""
         return self.results / "tables"

@@ -7,7 +7,7 @@ from typing import Any
 
 from gainwatt.report.verdict import answer
 from gainwatt.study import schemes, variants
-from gainwatt.tables import heads, perplexity, profile, published, serving, tasks, train_profile
+from gainwatt.tables import heads, llamacpp, perplexity, profile, published, serving, tasks, train_profile
 from gainwatt.tables.results import Results
 from gainwatt.tables.weights import changes_section
 from gainwatt.tables.write import to_markdown
@@ -15,6 +15,7 @@ from gainwatt.tables.write import to_markdown
 Row = dict[str, Any]
 SECTIONS: tuple[Callable[[Results, dict[str, list[Row]]], str], ...] = (
     heads.section,
+    llamacpp.section,
     profile.section,
     serving.section,
     published.section,
