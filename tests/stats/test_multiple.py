@@ -1,4 +1,4 @@
-"""Holm's adjustment against statsmodels."""
+"""Holm's adjustment, and Benjamini and Hochberg's, against statsmodels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainwatt.errors import InputError
-from gainwatt.stats.multiple import holm
+from gainwatt.stats.multiple import benjamini_hochberg, holm
 
 
 def test_by_hand():
@@ -22,7 +22,20 @@ def test_agrees_with_statsmodels(p_values):
     assert holm(p_values) == pytest.approx(list(multitest.multipletests(p_values, method="holm")[1]))
 
 
+@pytest.mark.parametrize("adjust", [holm, benjamini_hochberg])
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
-def test_no_p_value(value):
+def test_no_p_value(adjust, value):
     with pytest.raises(InputError, match="no p-value"):
-        holm([0.5, value])
+        adjust([0.5, value])
+
+
+def test_false_discovery_rate_by_hand():
+    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.9]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.9])
+    assert benjamini_hochberg([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_false_discovery_rate_agrees_with_statsmodels(p_values):
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    wanted = list(multitest.multipletests(p_values, method="fdr_bh")[1])
+    assert benjamini_hochberg(p_values) == pytest.approx(wanted)

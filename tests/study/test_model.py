@@ -57,7 +57,7 @@ def test_what_decides_no_result_changes_no_hash(sections):
     [
         ({"train": {"learning_rate": 2e-6}}, {"train_grpo", "train_sft_control"}),
         ({"train": {"lora": {"r": 4}}}, {"train_grpo"}),
-        ({"evaluate": {"max_new_tokens": 9}}, {"evaluate_gsm8k"}),
+        ({"evaluate": {"max_new_tokens": 9}}, {"evaluate_gsm8k", "prune_heads"}),
         ({"diagnose": {"group_size": 64}}, {"diagnose_weights"}),
         ({"statistics": {"survival_margin": 0.03}}, {"make_tables", "make_figures"}),
         ({"cost": {"pue": 1.2}}, {"make_tables", "make_figures"}),
@@ -72,6 +72,7 @@ def test_what_decides_no_result_changes_no_hash(sections):
                 "quantize",
                 "evaluate_gsm8k",
                 "diagnose_weights",
+                "prune_heads",
                 "benchmark_serving",
             },
         ),
@@ -86,6 +87,8 @@ def test_what_decides_no_result_changes_no_hash(sections):
                 "diagnose_weights",
                 "evaluate_perplexity",
                 "evaluate_tasks",
+                "score_heads",
+                "prune_heads",
                 "benchmark_serving",
                 "train_sft_control",
             },
@@ -93,6 +96,8 @@ def test_what_decides_no_result_changes_no_hash(sections):
         ({"perplexity": {"corpus": "data:test"}}, {"evaluate_perplexity"}),
         ({"tasks": {"names": ["hellaswag"]}}, {"evaluate_tasks"}),
         ({"serve": {}}, {"benchmark_serving"}),
+        ({"heads": {}}, {"score_heads"}),
+        ({"heads": {"prune": {}}}, {"score_heads", "prune_heads"}),
         ({"llamacpp": {}}, {"fetch_gguf", "profile_llamacpp"}),
     ],
 )
@@ -137,3 +142,16 @@ def test_hub_ids():
     for bad in ("hub:a", "hub:a/b/c", "hub:a/b c", "a/b"):
         with pytest.raises(InputError, match="is not a hub source"):
             hub_id(bad)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stages"),
+    [
+        ({}, {"schemes": ["bnb-nf4"], "batch_size": 2}, set()),
+        ({"prune": {}}, {"prune": {"items": 9}}, {"prune_heads"}),
+        ({"prune": {}}, {"prune": {}, "bins": 9}, {"score_heads"}),
+    ],
+)
+def test_scores_of_heads_and_their_pruning_are_apart(before, after, stages):
+    old, new = (hashes(made(heads=heads)) for heads in (before, after))
+    assert {stage for stage in STAGES if old[stage] != new[stage]} == stages

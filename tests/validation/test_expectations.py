@@ -257,7 +257,7 @@ def test_a_record_that_breaks_it_is_found_and_named(study, check, severity, wher
     assert "the check cannot be made" not in " ".join(f.what for f in mine if f.check != "clock")
 
 
-ELSEWHERE = {"llamacpp", "serving", "train_profile"}
+ELSEWHERE = {"heads", "llamacpp", "serving", "train_profile"}
 """Modules of optional branches, whose expectations have a test file of their own."""
 
 

@@ -107,7 +107,7 @@ def permute(differences: NDArray[Any], *, permutations: int, seed: int) -> dict[
     n, heads, _ = differences.shape
     total = differences.sum(axis=0)
     tv = 0.5 * np.abs(total).sum(axis=1) / n
-    signs, exact = _signs(n, permutations, seed)
+    signs, exact = relabellings(n, permutations, seed)
     at_least = np.zeros(heads)
     null_mean, null_sd, null_q95 = np.empty(heads), np.empty(heads), np.empty(heads)
     largest = np.full(len(signs), -np.inf)
@@ -158,7 +158,7 @@ def _crossfit(differences: NDArray[Any], total: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-def _signs(n: int, permutations: int, seed: int) -> tuple[NDArray[Any], bool]:
+def relabellings(n: int, permutations: int, seed: int) -> tuple[NDArray[Any], bool]:
     """Signs of the pairs under each relabelling, shape (relabellings, pairs), and whether these are all there are.
 
     Swapping every pair gives the same TV, so that the first pair can keep its sign.

@@ -47,7 +47,7 @@ def correlation_interval(
         return None
     stderr = float(np.std([_fisher(value) for value in known], ddof=1))
     interval = mean_interval(_fisher(whole), stderr, n, confidence)
-    return Interval(math.tanh(interval.low), math.tanh(interval.high))
+    return Interval(min(whole, math.tanh(interval.low)), max(whole, math.tanh(interval.high)))
 
 
 def _fisher(correlation: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gainwatt.heads.tv import relabellings
 from gainwatt.heads.weights import CHANGES
 from gainwatt.record import Record
 from gainwatt.stats.multiple import benjamini_hochberg
@@ -54,7 +55,7 @@ def _changes(results: Results, before: Cell, after: Cell, one: Record, two: Reco
     n, difference = len(old), new - old
     mean, stderr = difference.mean(axis=0), difference.std(axis=0, ddof=1) / np.sqrt(n)
     statistics, heads = results.study.statistics, results.study.heads
-    p = _sign_flip(difference, statistics.bootstrap_draws, statistics.seed)
+    p = _sign_flip(difference, heads.permutations if heads else statistics.bootstrap_draws, statistics.seed)
     q = benjamini_hochberg(p)
     mine = [row for row in head_scores(results) if (row["variant"], row["scheme"]) == (after.variant, after.scheme)]
     moved = {(row["layer_idx"], row["head_idx"]): row for row in mine}
@@ -77,9 +78,10 @@ def _sign_flip(difference: NDArray[Any], draws: int, seed: int) -> list[float]:
     """Two-sided p-values that the columns of `difference`, shape (pairs, heads), are symmetric about zero."""
     import numpy as np
 
-    signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(draws, len(difference)))
+    signs, exact = relabellings(len(difference), draws, seed)
     at_least = (np.abs(signs @ difference) >= np.abs(difference.sum(axis=0)) - 1e-12).sum(axis=0)
-    return [float(count) for count in (at_least + 1) / (draws + 1)]
+    extra = 0 if exact else 1  # all relabellings hold the observed labels already
+    return [float(count) for count in (at_least + extra) / (len(signs) + extra)]
 
 
 def _unlike(one: Record, two: Record) -> str | None:
