@@ -190,6 +190,13 @@ def test_verdicts(ratio, said):
     assert verdict(CLAIMS[0], ratio) == said
 
 
+def test_a_claim_of_no_change_needs_a_narrow_interval():
+    claim = next(claim for claim in CLAIMS if claim.claim == "INT8 keeps the speed")
+    assert verdict(claim, RatioOf(1.0, 0.95, 1.05, 10)) == "agrees"
+    assert verdict(claim, RatioOf(1.0, 0.5, 2.0, 10)) == "undecided"
+    assert verdict(claim, RatioOf(0.3, 0.2, 0.4, 10)) == "below the claim"
+
+
 def test_numbers_by_other_definitions(results):
     rows = [row for row in definitions(results) if row["arm"] == "bnb-int8" and row["batch"] == 64]
     assert len(rows) == len(DEFINITIONS)

@@ -11,6 +11,14 @@ STEPS = 2
 """Decoding steps that are looked at."""
 SHOWN = 4
 _NAME = 70
+_FREE = frozenset(
+    {
+        "view", "_unsafe_view", "reshape", "_reshape_alias", "as_strided", "t", "transpose", "permute", "expand",
+        "expand_as", "slice", "select", "unsqueeze", "squeeze", "narrow", "detach", "alias", "resolve_conj",
+        "resolve_neg", "empty", "empty_like", "empty_strided", "lift_fresh", "split", "chunk", "unbind", "item",
+        "_local_scalar_dense", "is_nonzero", "contiguous", "to", "flatten", "unflatten", "view_as", "result_type",
+    }
+)  # fmt: skip
 _LAUNCH = re.compile(r"^(cuda|cu|hip)(LaunchKernel|LaunchCooperativeKernel|GraphLaunch|Memcpy|Memset)")
 
 
@@ -73,8 +81,12 @@ def _launches(events: Iterable[Event], gpu: bool) -> int:
 
 
 def innermost(events: Iterable[Event]) -> list[Event]:
-    """The operations of a CPU profile that call no other one: those that do the work."""
-    operations = sorted((e for e in events if e.name.startswith("aten::")), key=lambda e: (e.start_ns, -e.duration_ns))
+    """The operations of a CPU profile that do work and call no other one that does.
+
+    Those that only look at a tensor in another way, or set memory aside, do none.
+    """
+    working = (e for e in events if e.name.startswith("aten::") and e.name[len("aten::") :] not in _FREE)
+    operations = sorted(working, key=lambda e: (e.start_ns, -e.duration_ns))
     found = []
     for place, event in enumerate(operations):
         following = operations[place + 1] if place + 1 < len(operations) else None
@@ -85,13 +97,20 @@ def innermost(events: Iterable[Event]) -> list[Event]:
 
 def _longest(first: list[Event], whole: list[Event], gpu: bool) -> list[str]:
     """The kernels (or operations) that take most of the steps' time; of the prompt where there is no step."""
+    before, after = (_by_name(events, gpu) for events in (first, whole))
+    # Where the first look took longer, by chance or by setting something up, the second one alone tells the shares.
+    total = (after - before) or after or before
+    all_ns = total.total()
+    return [f"{name} {value / all_ns:.0%}" for name, value in total.most_common(SHOWN)]
+
+
+def _by_name(events: list[Event], gpu: bool) -> Counter[str]:
+    """Nanoseconds by kernel, or by operation without a GPU."""
     total: Counter[str] = Counter()
-    for events, sign in ((whole, 1), (first, -1 if whole else 1)):
-        for event in events if gpu else innermost(events):
-            if event.on_gpu or not gpu:
-                total[_short(event.name)] += sign * event.duration_ns
-    all_ns = sum(value for value in total.values() if value > 0)
-    return [f"{name} {value / all_ns:.0%}" for name, value in total.most_common(SHOWN) if value > 0]
+    for event in events if gpu else innermost(events):
+        if event.on_gpu == gpu:
+            total[_short(event.name)] += event.duration_ns
+    return +total
 
 
 def _short(name: str) -> str:

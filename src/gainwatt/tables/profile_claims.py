@@ -159,14 +159,17 @@ def _row(found: Measured, claim: Claim, ratio: RatioOf) -> Row:
 def verdict(claim: Claim, ratio: RatioOf) -> str:
     """`agrees` where our interval meets the claimed range, `reversed` where ours lies on the other side of 1.
 
-    `undecided`: our interval holds the claim and no change at all.
+    `undecided`: our interval holds the claim and something else that contradicts it: no change at all, or, where no
+    change is what is claimed, a change.
     """
     if ratio.estimate is None:
         return "not measured"
     if ratio.low is None or ratio.high is None:
         return "no interval"
     if ratio.low <= claim.high and ratio.high >= claim.low:
-        undecided = ratio.low <= 1 <= ratio.high and not claim.low <= 1 <= claim.high
+        no_change = claim.low <= 1 <= claim.high
+        inside = claim.low <= ratio.low and ratio.high <= claim.high
+        undecided = not inside if no_change else ratio.low <= 1 <= ratio.high
         return "undecided" if undecided else "agrees"
     if (claim.low > 1 and ratio.high < 1) or (claim.high < 1 and ratio.low > 1):
         return "reversed"
