@@ -51,6 +51,8 @@ class Generator:
         self.mode = mode
         self.made: Any = None
         """Ids [batch, new tokens] that the last call generated."""
+        # transformers fills what is None in the configuration of a call with the model's own.
+        model.generation_config.eos_token_id = None
         self._pad_token_id = pad_token_id
         self._cache_tokens = cache_tokens
         if mode in ("compile", "cuda-graphs"):
