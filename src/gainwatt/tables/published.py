@@ -48,6 +48,8 @@ def _has(rows: list[Row], scheme: str) -> bool:
 
 def _ours(columns: list[str], precision: str, row: Row) -> Row:
     accuracy = row["gsm8k_accuracy"]
+    if row["precision"] not in SCHEMES[precision]:
+        precision = str(row["precision"]).upper()  # the baseline of a study without fp16
     values = (
         precision, row["vram_mb"], row["mean_latency_ms"], row["tokens_per_second"], row["perplexity"],
         None if accuracy is None else f"{100 * accuracy:.1f}%",
