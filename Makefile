@@ -30,7 +30,7 @@ demo: $(CORE)/installed ## run the embedded study on the CPU and show its result
 	@$(SNAKEMAKE) --profile profiles/local --quiet rules --config study=config/demo.yaml
 	@$(BIN)/python scripts/make_tables.py --study config/demo.yaml --show
 
-CONSUMER := $(sort $(patsubst config/%.yaml,%,$(wildcard config/*-demo.yaml)))
+CONSUMER := $(patsubst config/%.yaml,%,$(wildcard config/consumer-4gb-demo.yaml config/tinyllama-demo.yaml))
 
 demo-consumer: $(CORE)/installed ## run the CPU forms of the consumer studies and show their tables
 	@set -e; for study in $(CONSUMER); do \

@@ -23,7 +23,7 @@ from gainwatt.study import (
 )
 from gainwatt.study.branches import branch_records
 from gainwatt.weights.variants import control_variants, diagnosed_variants
-from gainwatt.workflow import base_stage
+from gainwatt.workflow import QUALITY, base_stage
 
 STUDIES = sorted((ROOT / "config").glob("*.yaml"))
 
@@ -59,6 +59,8 @@ def expected(study: Study) -> set[tuple[str, str]]:
     wanted |= {("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)}
     wanted |= {("diagnose_weights", variant) for variant in diagnosed_variants(study)}
     wanted |= {("train_sft_control", variant) for variant in control_variants(study)}
+    quality = [stage for stage, section in QUALITY.items() if getattr(study, section) is not None]
+    wanted |= {(stage, cell.name) for stage in quality for cell in evaluation_cells(study)}
     wanted |= set(branch_records(study))
     records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
     ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
