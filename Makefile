@@ -30,13 +30,14 @@ demo: $(CORE)/installed ## run the embedded study on the CPU and show its result
 	@$(SNAKEMAKE) --profile profiles/local --quiet rules --config study=config/demo.yaml
 	@$(BIN)/python scripts/make_tables.py --study config/demo.yaml --show
 
-CONSUMER := $(patsubst config/%.yaml,%,$(wildcard config/consumer-4gb-demo.yaml config/tinyllama-demo.yaml))
+CONSUMER := consumer-4gb-demo $(if $(wildcard .envs/llamacpp/bin/python),tinyllama-demo)
 
 demo-consumer: $(CORE)/installed ## run the CPU forms of the consumer studies and show their tables
 	@set -e; for study in $(CONSUMER); do \
 	  $(SNAKEMAKE) --profile profiles/local --quiet rules --config study=config/$$study.yaml; \
 	done
 	@for study in $(CONSUMER); do $(BIN)/python scripts/make_tables.py --study config/$$study.yaml --show; done
+	@$(if $(filter tinyllama-demo,$(CONSUMER)),,echo "left out: tinyllama-demo; make env NAME=llamacpp builds what it needs (ten minutes or more)")
 
 run: $(CORE)/installed ## run a study: make run STUDY=qwen2.5-0.5b
 	$(SNAKEMAKE) --config study=config/$(STUDY).yaml

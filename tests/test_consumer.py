@@ -21,7 +21,11 @@ from gainwatt.workflow import every_record
 
 pytestmark = pytest.mark.consumer
 NAME = "consumer-4gb-demo"
-STUDIES = [name for name in (NAME, "tinyllama-demo") if (ROOT / "config" / f"{name}.yaml").exists()]
+LLAMACPP = ROOT / ".envs" / "llamacpp" / "bin" / "python"
+STUDIES = [
+    NAME,
+    pytest.param("tinyllama-demo", marks=pytest.mark.skipif(not LLAMACPP.exists(), reason="make env NAME=llamacpp")),
+]
 
 
 def run(name: str) -> subprocess.CompletedProcess[str]:
