@@ -36,12 +36,15 @@ from typing import Any
 from serving_arms import Arm, Load, guidellm, ours, run_ours, vllm_bench
 
 from gainwatt.atomic import write_json, write_text
+from gainwatt.serving.percentiles import percentiles
 
 ROOT = Path(__file__).parents[1]
 WITHIN = 0.03
 ASK = """import importlib.metadata, sys
 installed = {found.name: found.version for found in importlib.metadata.distributions()}
 print(next((installed[name] for name in sys.argv[1:] if name in installed), "unknown"))"""
+# Answers that all begin and end at the same moments make a client send all next requests at once; servers do not.
+SPREAD = ",".join(str(250 + 10 * ((7 * i) % 17 - 8)) for i in range(17))
 COMPARED = ("output_tok_s", "ttft_p50_ms", "tpot_p50_ms")
 
 
@@ -163,6 +166,13 @@ def judge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     return {"medians": medians, "ours_against": against, "passed": passed}
 
 
+def told(args: argparse.Namespace) -> dict[str, Any]:
+    """The scripted delays as a load of so many requests meets them."""
+    waits = [float(part) for part in args.mock_ttft_ms.split(",")]
+    met = percentiles(waits[i % len(waits)] for i in range(args.requests))
+    return {"ttft_p50_ms": met["p50"], "ttft_p99_ms": met["p99"], "tpot_ms": args.mock_itl_ms, "ttfts_ms": waits}
+
+
 def table(found: dict[str, Any]) -> str:
     """The same for readers."""
     judged, settings = found["judged"], found["settings"]
@@ -178,7 +188,7 @@ def table(found: dict[str, Any]) -> str:
     if found["truth"]:
         truth = found["truth"]
         lines.append(
-            f"| *what the server was told to do* | – | {truth['ttft_ms']:g} | {truth['ttft_ms']:g} | "
+            f"| *what the server was told to do* | – | {truth['ttft_p50_ms']:g} | {truth['ttft_p99_ms']:g} | "
             f"{truth['tpot_ms']:g} | {truth['tpot_ms']:g} | – | – |"
         )
     for name, row in judged["medians"].items():
@@ -234,7 +244,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--engine-python")
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--enforce-eager", action="store_true")
-    parser.add_argument("--mock-ttft-ms", type=float, default=250.0)
+    parser.add_argument("--mock-ttft-ms", default=SPREAD, help="of the requests in turn (default: 170 to 330)")
     parser.add_argument("--mock-itl-ms", type=float, default=20.0)
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--concurrency", type=int, default=32)
@@ -271,7 +281,7 @@ def main() -> int:
     result = {
         **found, "judged": judge(found["rounds"]), "cores": os.cpu_count(), "versions": versions(args),
         "what": what,
-        "truth": {"ttft_ms": args.mock_ttft_ms, "tpot_ms": args.mock_itl_ms} if mock else None,
+        "truth": told(args) if mock else None,
         "settings": {name: getattr(args, name) for name in shown},
     }  # fmt: skip
     print(table(result))

@@ -6,7 +6,8 @@ prints {"port": N} and serves on 127.0.0.1 until its standard input is closed. A
 own request and wins over the options (one request of three tokens, after 20 ms, cut after the second chunk:
 "ttft_ms=20 max_tokens=3 cut=2"):
 
-    ttft_ms itl_ms          delays before the first chunk and between chunks; itl_ms may be a list: 10,10,500
+    ttft_ms itl_ms          delays before the first chunk and between chunks; lists go round: ttft_ms (of the options)
+                            from request to request, itl_ms from chunk to chunk: 10,10,500
     per_chunk usage ids     tokens in a chunk; usage as above; ids=1: token ids in each chunk
     split                   write in pieces of so many bytes
     status                  answer with this HTTP status
@@ -46,6 +47,8 @@ class Answer:
         self.left = int(script.get("max_tokens") or body.get("max_tokens") or 16)
         self.prompt_tokens = len(prompt.split()) if isinstance(prompt, str) else len(prompt)
         self.made = self.chunks = 0
+        waits = str(script["ttft_ms"]).split(",")
+        self.ttft = float(waits[number % len(waits)])
         self.itl = [float(part) for part in str(script["itl_ms"]).split(",")]
         self.row = {"number": number, "prompt": prompt, "received_ns": time.monotonic_ns(), "chunk_ns": []}
 
@@ -53,7 +56,7 @@ class Answer:
         return int(self.script.get(key, default))
 
     def delay_ns(self) -> int:
-        ms = float(self.script["ttft_ms"]) if not self.chunks else self.itl[(self.chunks - 1) % len(self.itl)]
+        ms = self.ttft if not self.chunks else self.itl[(self.chunks - 1) % len(self.itl)]
         return round(ms * 1e6)
 
     def chunk(self) -> bytes:
@@ -174,7 +177,7 @@ class Server:
         self.write(connection, head % (status, len(body)) + body, 0)
 
     def begin(self, connection: socket.socket, body: dict) -> None:
-        answer = Answer(next(self.numbers), body, self.options)
+        answer = Answer(len(self.log), body, self.options)
         self.log.append(answer.row)
         self.answers[connection] = answer
         self.plan(connection, answer, answer.row["received_ns"])
@@ -237,7 +240,7 @@ class Server:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ttft-ms", type=float, default=0.0)
+    parser.add_argument("--ttft-ms", default="0")
     parser.add_argument("--itl-ms", default="0")
     parser.add_argument("--tokens-per-chunk", type=int, default=1)
     parser.add_argument("--usage", choices=("end", "running", "last", "none"), default="end")

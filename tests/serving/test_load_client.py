@@ -6,6 +6,8 @@ import gc
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -204,6 +206,31 @@ def test_server_killed_in_the_middle_leaves_what_was_measured(tmp_path):
     assert kept.log == []
     ended = [row for row in result.log if row.status != "unfinished"]
     assert sorted(kept.earlier, key=lambda row: row.id) == sorted(ended, key=lambda row: row.id)
+
+
+def test_client_killed_in_the_middle_leaves_what_had_ended(mock, tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+from gainwatt.serving.client import run_load
+from gainwatt.serving.request_log import RequestJournal
+from gainwatt.serving.requests import Limits, Request, Target
+
+journal = RequestJournal(Path({str(tmp_path / "cell.jsonl")!r}), "cell")
+
+def on_event(kind, row):
+    journal.on_event(kind, row)
+    if len(journal.log) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+requests = [Request(i, "x", 3) for i in range(50)]
+target = Target({mock.target.base_url!r}, "mock")
+run_load(target, requests, concurrency=2, timeout_s=30, stop_when=Limits(), on_event=on_event)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    journal = RequestJournal(tmp_path / "cell.jsonl", "cell")
+    journal.close()
+    assert [(row.status, row.tokens, len(row.chunk_ns)) for row in journal.earlier] == [("ok", 3, 3)] * 7
 
 
 def test_limit_of_time_ends_a_load_and_keeps_what_is_under_way(mock):

@@ -51,7 +51,8 @@ def test_difference_is_the_median_of_the_rounds_and_all_of_them_are_kept(peers):
     assert judged["ours_against"]["other"]["output_tok_s"] == pytest.approx(0.02)
     assert judged["ours_against"]["other"]["of_each_round"]["output_tok_s"] == pytest.approx([0.01, 0.02, 0.5])
     settings = {"requests": 4, "tokens": 3, "concurrency": 2, "rounds": 3, "note": "A note."}
-    found = {"judged": judged, "settings": settings, "cores": 2, "what": "x", "truth": {"ttft_ms": 50, "tpot_ms": 10}}
+    truth = {"ttft_p50_ms": 50, "ttft_p99_ms": 60, "tpot_ms": 10}
+    found = {"judged": judged, "settings": settings, "cores": 2, "what": "x", "truth": truth}
     text = peers.table(found)
     assert "| other | 100.0 (+2.00%) | 50.00 (+0.00%) |" in text
     assert text.endswith("A note.\n")

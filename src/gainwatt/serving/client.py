@@ -56,7 +56,10 @@ def run_load(
             load.run()
         finally:
             load.close()
-    cpu_ns = time.thread_time_ns() - cpu_ns
+    return _result(load, len(requests), concurrency, time.thread_time_ns() - cpu_ns)
+
+
+def _result(load: Load, planned: int, concurrency: int | None, cpu_ns: int) -> LoadResult:
     return LoadResult(
         log=load.log,
         started_ns=load.started_ns,
@@ -64,7 +67,7 @@ def run_load(
         client_cpu_s=cpu_ns / 1e9,
         slip_ms=percentiles(row.slip_ms for row in load.log),
         lag_ms=percentiles(lag / 1e6 for lag in load.lags_ns),
-        planned=len(requests),
+        planned=planned,
         concurrency=concurrency,
         in_flight_max=load.in_flight_max,
         ended_early=load.ended_early,
