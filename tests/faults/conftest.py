@@ -48,6 +48,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "evaluate_perplexity": (*CELL, "--set", "perplexity={corpus: 'data:validation', window: 32, stride: 16}"),
     "train_sft_control": (),
     "diagnose_weights": ("--variant", "grpo-s0"),
+    "profile_training": (
+        "--scheme", "fp32", "--set", "train_profile={bases: [fp32], steps: 3, warmup_steps: 1, save_steps: 1}",
+    ),
     "make_tables": (),
     "make_figures": (),
     "validate": ("--report-only",),
