@@ -59,21 +59,21 @@ def runner(engine, kind="batch", size=4, serve=SERVE):
 def test_a_pass_is_four_batches_and_the_prompts_alone_follow():
     engine, job, run = Engine(), Phases(), OfflineRun()
     runner(engine).run(job, run)
-    assert job.names == ["warm_up", "measure", "measure", "warm_up_prefill", "prefill", "prefill"]
+    assert job.names == ["warm_up", "measure", "measure", "warm_up_prefill", "prefill"]
     assert engine.lengths == [(3, True), (1, True)]
-    assert engine.asked == [4] * (1 + 8 + 1 + 8)
+    assert engine.asked == [4] * (1 + 8 + 1 + 4)
     assert engine.batch_size == 4
     (first, second), alone = run.measure, run.prefill
     assert (first.passes, first.requests, first.prompt_tokens, first.generated_tokens) == (1, 16, 80, 48)
     assert (len(first.batches_s), first.latencies_s, second.cut) == (4, [0.5] * 16, 16)
-    assert [window.generated_tokens for window in alone] == [16, 16]
+    assert [window.generated_tokens for window in alone] == [16]
 
 
 def test_the_sequential_load_asks_one_prompt_at_a_time():
     engine = Engine()
     runner(engine, "sequential", 1).run(Phases(), OfflineRun())
     assert set(engine.asked) == {1}
-    assert len(engine.asked) == 2 * (1 + 2 * 16)
+    assert len(engine.asked) == 1 + 2 * 16 + 1 + 16
 
 
 def test_a_window_takes_passes_until_it_is_long_enough(monkeypatch):

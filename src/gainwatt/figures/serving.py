@@ -82,6 +82,7 @@ def goodput(results: Results) -> Any | None:
         _draw(place, results.study, lines)
         words = "clients" if title == ONLINE_TITLE else "arrivals (requests/s)"
         place.set(title=title, xlabel=words, ylabel="goodput (requests/s within the service level)")
+        place.xaxis.get_major_locator().set_params(integer=title == ONLINE_TITLE)
         place.set_xlim(0, 1.08 * max(x for line in lines.values() for x, _, _ in line))
         place.set_ylim(0, 1.1 * max(0.1, *(y for line in lines.values() for _, y, _ in line)))
         if title != ONLINE_TITLE:
@@ -150,8 +151,10 @@ def _figure(panels: int, height_in: float) -> tuple[Any, list[Any]]:
 
 
 def _draw(axes: Any, study: Study, lines: dict[Start, list[Point]], *, label: bool = False) -> None:
+    alone = {start.cell.variant for start in lines} == {BASE}
     for start, points in lines.items():
-        axes.plot([x for x, _, _ in points], [y for _, y, _ in points], **_look(study, start), **_weight(start))
+        look = _look(study, start) | _weight(start, alone=alone)
+        axes.plot([x for x, _, _ in points], [y for _, y, _ in points], **look)
     axes.margins(y=0.12)
     if label:
         first = next(iter(lines.values()))
@@ -186,9 +189,9 @@ def _look(study: Study, start: Start) -> dict[str, Any]:
     }
 
 
-def _weight(start: Start) -> dict[str, Any]:
+def _weight(start: Start, *, alone: bool) -> dict[str, Any]:
     """The base is drawn wide, pale and below: a trained variant of the same shape is often just as fast."""
-    if start.cell.variant == BASE:
+    if start.cell.variant == BASE and not alone:
         return {"lw": 3.5, "ms": 11, "alpha": 0.4, "mec": "none", "zorder": 1.5}
     return {"lw": 1.1, "ms": 6, "mec": "white", "mew": 0.6, "zorder": 2.5}
 

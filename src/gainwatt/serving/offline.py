@@ -56,6 +56,11 @@ class OfflineRun:
     prefill: list[OfflineWindow] = field(default_factory=list)
 
 
+def prefill_windows(serve: Serve) -> int:
+    """Windows of the prompts alone: half as many as of the whole load, whose spread is the one that is reported."""
+    return max(1, serve.repeats // 2)
+
+
 class Runner:
     """Runs one load on an engine, batch after batch."""
 
@@ -87,7 +92,7 @@ class Runner:
         self.engine.set_length(1, fixed=True)
         with job.phase("warm_up_prefill"):
             pass_s = self._warm_up("warm-up of the prefill")
-        for repeat in range(self.serve.repeats):
+        for repeat in range(prefill_windows(self.serve)):
             self._window(job, PREFILL, repeat, pass_s, run.prefill)
 
     def _warm_up(self, purpose: str) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from gainwatt.errors import GainwattError
 from gainwatt.job import Job
 from gainwatt.serving.client import run_load
+from gainwatt.serving.offline import prefill_windows
 from gainwatt.serving.percentiles import summarise
 from gainwatt.serving.prompts import Prompts
 from gainwatt.serving.request_log import RequestJournal
@@ -124,7 +125,7 @@ class Runner:
         for repeat in range(self.serve.repeats):
             run.measure.append(self._load(MEASURE, self._requests(count, f"repeat {repeat}"), clients, run))
         if self.serve.split_phases:
-            for repeat in range(self.serve.repeats):
+            for repeat in range(prefill_windows(self.serve)):
                 requests = self._requests(count, f"prefill {repeat}", alone=True)
                 run.prefill.append(self._load(PREFILL, requests, clients, run))
 

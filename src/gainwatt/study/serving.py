@@ -111,7 +111,7 @@ class Serve(Section):
     warmup_batches: NonNegative = 2
     """Batches (offline) or requests of each client (online) before the first window, with prompts of their own."""
     split_phases: bool = True
-    """Also measure the prompts alone (answers of one token), so that prefill and decode can be told apart."""
+    """Also measure the prompts alone (answers of one token, half as many windows): it tells prefill from decode."""
     limits: bool = True
     """Measure the machine's bandwidth and arithmetic before the engine starts, for the roofs."""
     seed: NonNegative = 0
