@@ -49,7 +49,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train_sft_control": (),
     "diagnose_weights": ("--variant", "grpo-s0"),
     "profile_training": (
-        "--scheme", "fp32", "--set", "train_profile={bases: [fp32], steps: 3, warmup_steps: 1, save_steps: 1}",
+        "--scheme",
+        "fp32",
+        "--set",
+        "train_profile={bases: [fp32], steps: 3, warmup_steps: 1, save_steps: 1}",
     ),
     "make_tables": (),
     "make_figures": (),
