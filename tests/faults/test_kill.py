@@ -18,6 +18,8 @@ RECORD = ("kind", "schema_version", "stage", "study", "cell", "status", "reason"
 ITEM = ("index", "prompt_sha256", "gold", "text", "answer", "correct", "tokens", "finish_reason")
 STEP = ("step", "reward", "loss", "prompt_indices", "completion_tokens_mean")
 PROFILED = ("step", "warmup", "status", "reward", "loss", "prompt_indices", "completion_tokens", "idle_slot_steps")
+KEPT = {"evaluate_gsm8k": ITEM, "train_grpo": STEP, "profile_training": PROFILED}
+"""Columns of the tables beside records that do not differ between any two runs."""
 
 
 def product(place, stage):
@@ -38,7 +40,7 @@ def product(place, stage):
             made["checkpoint"] = record["outputs"].get("checkpoint")
         else:
             columns = parquet.read_table(path).to_pydict()
-            chosen = {"evaluate_gsm8k": ITEM, "train_grpo": STEP, "profile_training": PROFILED}.get(stage, tuple(columns))
+            chosen = KEPT.get(stage, tuple(columns))
             made[path.name] = {name: columns[name] for name in chosen}
     return made
 
