@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from gainwatt.schemes import get_scheme
 pytestmark = pytest.mark.processes
 TOLERANCE = 1e-4
 """Largest deviation of any step's loss, gradient norm or reward, relative to the largest of the curve."""
-STEPS = 6
+STEPS = 4
 TRAIN = {
     "seeds": [0], "max_steps": STEPS, "save_steps": 2, "precision": "fp32", "gradient_checkpointing": False,
     "max_completion_tokens": 12, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
@@ -46,14 +45,12 @@ def script():
 class Place:
     """A study in a folder of its own, with its data and base model at hand."""
 
-    def __init__(self, folder: Path, base: Path, sharding: str) -> None:
+    def __init__(self, folder: Path, base: Path, processes: int, sharding: str = "none") -> None:
         self.folder = folder
         shutil.copytree(base, folder)
-        parallel = {"sharding": sharding}
-        gpus = 2 if sharding == "fsdp" else 0
         self.study = folder / "study.yaml"
         content = json.loads(self.study.read_text())
-        content |= {"parallel": parallel, "resources": {"train": {"gpus": gpus}}}
+        content |= {"parallel": {"sharding": sharding}, "resources": {"train": {"gpus": processes}}}
         content["paths"] = {"results": str(folder / "results")}
         self.study.write_text(json.dumps(content))
 
@@ -61,19 +58,18 @@ class Place:
     def work(self) -> Path:
         return self.folder / "results/tiny/work/train_grpo/grpo-s0"
 
-    def start(self, processes: int, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        """The script as a person starts it; for two processes it starts accelerate with the study's configuration."""
         environment = {
-            **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
+            **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GAINWATT_GPUS": "0,1",
             "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT / "src"), **environment,
         }  # fmt: skip
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT)]
-        command += ["--study", str(self.study), "--variant", "grpo-s0"]
+        command = [sys.executable, str(SCRIPT), "--study", str(self.study), "--variant", "grpo-s0"]
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
-    def train(self, processes: int, **environment: str) -> None:
-        assert self.start(processes, **environment).wait(timeout=600) == 0, (self.folder / "log").read_text()[-4000:]
+    def train(self, **environment: str) -> None:
+        assert self.start(**environment).wait(timeout=600) == 0, (self.folder / "log").read_text()[-4000:]
 
     @property
     def record(self) -> Path:
@@ -86,13 +82,6 @@ class Place:
     @property
     def weights(self):
         return load_file(self.folder / "results/tiny/checkpoints/grpo-s0/dense/model.safetensors")
-
-
-def fsdp_variables() -> dict[str, str]:
-    """What `accelerate launch` makes of the generated configuration."""
-    from gainwatt.training.launch import fsdp_config
-
-    return {"ACCELERATE_USE_FSDP": "true"} | {name.upper(): str(value) for name, value in fsdp_config().items()}
 
 
 @pytest.fixture(scope="module")
@@ -119,16 +108,23 @@ def base(tmp_path_factory, tiny_folder):
 
 @pytest.fixture(scope="module")
 def alone(base, tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("alone") / "place", base, "none")
-    place.train(1)
+    place = Place(tmp_path_factory.mktemp("alone") / "place", base, 1)
+    place.train()
     return place
 
 
 @pytest.fixture(scope="module")
 def sharded(base, tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("sharded") / "place", base, "fsdp")
-    place.train(2, **fsdp_variables())
+    place = Place(tmp_path_factory.mktemp("sharded") / "place", base, 2, "fsdp")
+    place.train()
     return place
+
+
+def commandline(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def close(one: Place, other: Place) -> bool:
@@ -145,8 +141,8 @@ def test_the_curve_says_something(alone):
 
 
 def test_two_processes_learn_what_one_learns(base, alone, tmp_path):
-    two = Place(tmp_path / "place", base, "none")
-    two.train(2)
+    two = Place(tmp_path / "place", base, 2)
+    two.train()
     assert close(alone, two)
     record = read_record(two.record, stage="train_grpo")
     assert record["settings"]["processes"] == 2
@@ -175,8 +171,8 @@ def test_a_sharded_checkpoint_is_one_like_any_other(alone, sharded):
 
 
 def test_a_killed_sharded_run_goes_on(base, sharded, tmp_path):
-    place = Place(tmp_path / "place", base, "fsdp")
-    running = place.start(2, **fsdp_variables())
+    place = Place(tmp_path / "place", base, 2, "fsdp")
+    running = place.start()
     try:
         deadline = time.monotonic() + 300
         while not any(place.work.glob("checkpoint-*/complete")):
@@ -184,10 +180,14 @@ def test_a_killed_sharded_run_goes_on(base, sharded, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
+        running.kill()  # the script alone: whatever it has started must not go on
         running.wait()
+    deadline = time.monotonic() + 60
+    while f"--study\0{place.study}".encode() in b"".join(map(commandline, Path("/proc").glob("[0-9]*"))):
+        assert time.monotonic() < deadline, "a process of the training outlives the script"
+        time.sleep(0.05)
     assert not place.record.exists()
-    place.train(2, **fsdp_variables())
+    place.train()
     assert read_record(place.record, stage="train_grpo")["metrics"]["resumed_from_step"] >= 2
     assert close(sharded, place)
     one, other = place.weights, sharded.weights
@@ -196,7 +196,7 @@ def test_a_killed_sharded_run_goes_on(base, sharded, tmp_path):
 
 def test_processes_of_a_sharded_model_generate_until_the_last_has_finished(base, tmp_path):
     """Real rollouts end at different lengths: a process that stopped early would leave the other waiting."""
-    place = Place(tmp_path / "place", base, "fsdp")
-    place.train(2, **fsdp_variables(), SAME_CURVE_ROLLOUTS="real")
+    place = Place(tmp_path / "place", base, 2, "fsdp")
+    place.train(SAME_CURVE_ROLLOUTS="real")
     rows = parquet.read_table(place.curve).to_pydict()
     assert max(rows["completion_tokens_max"]) > min(rows["completion_tokens_min"])

@@ -116,7 +116,12 @@ class StepCallback(TrainerCallback):
 
 
 class CompleteCallback(TrainerCallback):
-    """Marks a resumable checkpoint as whole once everything in it is written."""
+    """Marks a resumable checkpoint as whole once everything in it is written; the last step makes none."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """No run goes on from the last step (see `last_complete`), and its weights are saved on their own."""
+        if state.global_step >= state.max_steps:
+            control.should_save = False
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the mark; a checkpoint without it is removed when training goes on."""
