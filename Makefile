@@ -20,7 +20,7 @@ $(CORE)/installed: envs/core.txt scripts/make_env.sh
 	@scripts/make_env.sh core "$(PYTHON)"
 
 $(CORE)/installed-dev: envs/dev.txt $(CORE)/installed
-	$(BIN)/python -m pip install --quiet --requirement envs/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(wildcard .wheels/dev),--no-index --find-links .wheels/dev) --requirement envs/dev.txt
 	@touch $@
 
 env: ## make one pinned environment: make env NAME=core|vllm|tables
@@ -45,9 +45,13 @@ run: $(CORE)/installed ## run a study: make run STUDY=qwen2.5-0.5b
 validate: $(CORE)/installed ## check every record of a study: make validate STUDY=demo
 	@$(BIN)/python scripts/validate.py --study config/$(STUDY).yaml
 
-fetch: $(CORE)/installed ## bring data, base model and wheels of a study for nodes without internet: make fetch STUDY=qwen2.5-1.5b
+# With WHEELS=no without the wheels, which nobody needs where all machines see this folder's .envs.
+fetch: $(CORE)/installed ## bring data, base model, environments and wheels of a study for nodes without internet: make fetch STUDY=qwen2.5-1.5b
+	@for name in $$($(BIN)/python scripts/environments.py --lacking --study config/$(STUDY).yaml); do \
+		scripts/make_env.sh $$name "$(PYTHON)" || exit; done
 	$(SNAKEMAKE) fetch --config study=config/$(STUDY).yaml
-	$(MAKE) wheelhouse NAME=core
+	@[ "$(WHEELS)" = no ] || for name in $$($(BIN)/python scripts/environments.py --study config/$(STUDY).yaml) slurm; do \
+		scripts/make_wheelhouse.sh $$name $(BIN)/python || exit; done
 
 preview: $(CORE)/installed ## what a study will cost, by rule: jobs, GPU-hours, disk, joules: make preview STUDY=demo
 	@$(BIN)/python scripts/preview.py --study config/$(STUDY).yaml
@@ -56,7 +60,7 @@ afterwards: $(CORE)/installed ## what a study has used, by rule, beside Slurm's 
 	@$(BIN)/python scripts/afterwards.py --study config/$(STUDY).yaml
 
 wheelhouse: ## download the wheels of an environment for machines without internet: make wheelhouse NAME=core
-	$(PYTHON) -m pip wheel --quiet --requirement envs/$(NAME).txt --wheel-dir .wheels/$(NAME)
+	@scripts/make_wheelhouse.sh "$(NAME)" "$(PYTHON)"
 
 # The full environment where it is there, else a small one without torch; ENV_NAME=tables asks for that one.
 ENV_NAME ?= $(if $(wildcard $(CORE)/installed),core,tables)

@@ -61,7 +61,7 @@ def evaluate(job: Job, study: Study, args: argparse.Namespace) -> None:
     settings = settings_of(study)
     with job.phase("tasks"):
         manager = harness.find_tasks(settings)
-        loaded = {name: harness.load_task(manager, settings, name) for name in settings.names}
+        loaded = {name: harness.load_task(manager, settings, name, kept=args.kept) for name in settings.names}
     with job.phase("load"):
         checkpoint, model, tokenizer = load(job, study, args)
     identity = text_sha256(f"{study.settings_sha256('evaluate_tasks')} {checkpoint.sha256} {args.scheme}")
@@ -144,11 +144,11 @@ def write_samples(job: Job, path: Path, rows: list[dict[str, Any]]) -> None:
     job.add_output("samples", path)
 
 
-def show(settings: Tasks) -> None:
+def show(settings: Tasks, kept: Path) -> None:
     """Load every task's data and print what it is; errors say what is missing and how to bring it."""
     manager = harness.find_tasks(settings)
     for name in settings.names:
-        for task, found in harness.load_task(manager, settings, name)["tasks"].items():
+        for task, found in harness.load_task(manager, settings, name, kept=kept)["tasks"].items():
             print(f"{task}: {len(found.eval_docs)} items of {found.config.dataset_path}, {found.config.output_type}")
 
 
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     if settings.offline:
         harness.stay_offline()
     if args.list:
-        show(settings)
+        show(settings, harness.kept_data(layout))
         return 0
     run_cell(study, layout, args)
     return 0
@@ -186,6 +186,7 @@ def run_cell(study: Study, layout: Layout, args: argparse.Namespace) -> None:
     args.checkpoint = args.checkpoint or layout.manifest(cell.variant, cell.scheme)
     args.record = args.record or layout.record("evaluate_tasks", cell.name)
     args.work = args.work or layout.work("evaluate_tasks", cell.name)
+    args.kept = harness.kept_data(layout)
     about = {"variant": cell.variant, "scheme": cell.scheme}
     with Job(stage="evaluate_tasks", cell=about, study=study, record=args.record) as job:
         evaluate(job, study, args)

@@ -113,6 +113,15 @@ def test_fetch_brings_data_and_model_only(tmp_path):
     assert {rule for rule, _ in jobs(done.stdout + done.stderr)} == {"fetch", "prepare_data", "fetch_model"}
 
 
+def test_fetch_brings_the_texts_of_the_hub_as_well(tmp_path):
+    quality = ["perplexity={corpus: 'hub:o/n', revision: abc}", "tasks={names: [hellaswag]}"]
+    config = (f"study={ROOT / 'config' / 'qwen2.5-0.5b.yaml'}", f"set={json.dumps(quality)}")
+    done = snakemake(tmp_path, "fetch", config=config)
+    assert done.returncode == 0, done.stderr
+    rules = {rule for rule, _ in jobs(done.stdout + done.stderr)}
+    assert rules == {"fetch", "prepare_data", "fetch_model", "fetch_corpus", "fetch_tasks"}
+
+
 def test_parsing_imports_nothing_heavy(tmp_path):
     done = snakemake(tmp_path, config=(f"study={STUDIES[0]}",), python=("-X", "importtime"))
     assert done.returncode == 0, done.stderr[-3000:]

@@ -155,3 +155,16 @@ def test_records_and_fetched():
     assert [Path(p).stem for p in workflow.fetched(study, layout)] == ["train", "test", "sft", "validation"]
     local = study_with(model={"source": "/model"})
     assert workflow.fetched(local, layout)[-1].endswith("checkpoints/base/dense/manifest.json")
+    texts = study_with(perplexity={"corpus": "hub:o/n", "revision": "abc"}, tasks={"names": ["hellaswag"]})
+    assert [Path(p).name for p in workflow.fetched(texts, layout)[-2:]] == ["corpus.jsonl", "fetched.json"]
+    own = study_with(perplexity={"corpus": "data:test"})
+    assert workflow.fetched(own, layout) == workflow.fetched(study, layout)
+
+
+def test_environments_that_a_study_needs():
+    assert workflow.environments_of(study_with()) == ["core"]
+    many = study_with(
+        tasks={"names": ["hellaswag"]}, resources={"train": {"environment": "vllm"}},
+        quantize={"reference": "fp32", "schemes": ["awq-w4g128-autoawq"]},
+    )  # fmt: skip
+    assert workflow.environments_of(many) == ["core", "autoawq", "lm-eval", "vllm"]

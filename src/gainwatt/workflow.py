@@ -15,7 +15,7 @@ from typing import Any
 from gainwatt.errors import InputError
 from gainwatt.heads.prompts import prompt_files
 from gainwatt.llamacpp import targets as llamacpp
-from gainwatt.perplexity.corpus import corpus_files
+from gainwatt.perplexity.corpus import KEPT, corpus_files
 from gainwatt.schemes import get_scheme
 from gainwatt.study import (
     BASE,
@@ -126,17 +126,24 @@ def find_interpreter(study: Study, environment: str) -> str | None:
 
 
 def lacking_environments(study: Study) -> list[str]:
-    """Environments that the study's schemes need and that this machine does not have."""
+    """Environments that the study needs and that this machine does not have."""
+    return [name for name in environments_of(study) if name != "core" and find_interpreter(study, name) is None]
+
+
+def environments_of(study: Study) -> list[str]:
+    """Environments that the study needs: core, which holds the workflow itself, first."""
     cells = [("quantize", cell.scheme) for cell in quantization_cells(study)]
     cells += [("evaluate", cell.scheme) for cell in evaluation_cells(study)]
+    if study.perplexity is not None:
+        cells += [("perplexity", cell.scheme) for cell in evaluation_cells(study)]
     names = {environment_of(study, kind, scheme) for kind, scheme in cells}
+    names |= {environment_of(study, "train")} if trained_variants(study) else set()
     names |= {environment_of(study, KINDS[stage]) for stage, _ in branch_records(study)}
     names |= {group.environment for group in groups(study)}
     names |= {environment_of(study, "serve", cell.scheme) for cell in served_cells(study)}
-    names -= {"core"}
     if study.tasks is not None and study.matrix:
         names.add(environment_of(study, "tasks"))
-    return sorted(name for name in names if find_interpreter(study, name) is None)
+    return ["core", *sorted(names - {"core"})]
 
 
 def lacking(study: Study) -> str | None:
@@ -249,7 +256,7 @@ def products(study: Study, layout: Layout) -> list[str]:
 
 
 def fetched(study: Study, layout: Layout) -> list[str]:
-    """What must be at hand before jobs run on machines without internet: data, base model, GGUF files."""
+    """What must be at hand before jobs run on machines without internet: data, base model, texts, GGUF files."""
     paths = llamacpp.downloads(study, layout)
     if not study.matrix and {stage for stage, _ in branch_records(study)} <= llamacpp.stages_without_base(study):
         return [str(path) for path in paths]
@@ -257,4 +264,13 @@ def fetched(study: Study, layout: Layout) -> list[str]:
     paths += [layout.data(split) for split in splits]
     if study.model.source != "embedded":
         paths.append(layout.manifest(BASE, DENSE))
+    if study.perplexity is not None and is_hub(study.perplexity.corpus):
+        paths.append(layout.data(KEPT))
+    if study.tasks is not None:
+        paths.append(kept_tasks(layout))
     return [str(path) for path in paths]
+
+
+def kept_tasks(layout: Layout) -> Path:
+    """The list of the tasks' data sets that scripts/fetch_tasks.py has brought."""
+    return layout.data("tasks").with_suffix("") / "fetched.json"

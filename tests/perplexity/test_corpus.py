@@ -8,7 +8,7 @@ import pytest
 
 from factories import write_items
 from gainwatt.errors import InputError, UnavailableError
-from gainwatt.perplexity.corpus import corpus_files, read_corpus
+from gainwatt.perplexity.corpus import corpus_files, keep_corpus, read_corpus
 from gainwatt.study.quality import Perplexity
 
 
@@ -80,3 +80,23 @@ def test_rows_of_a_hub_corpus_are_joined_by_blank_lines(tmp_path, monkeypatch):
     assert read("hub:o/n", tmp_path, revision="abc").documents == ("\n\n = A = \n\n\nb",)
     with pytest.raises(InputError, match="no column 'page', only text"):
         read("hub:o/n", tmp_path, revision="abc", column="page")
+
+
+def test_a_kept_hub_corpus_needs_no_hub(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"text": ["", " = Größe = \r\n", "b"]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: rows)
+    settings = Perplexity(corpus="hub:o/n", revision="abc")
+    fresh = read("hub:o/n", tmp_path, revision="abc")
+    assert keep_corpus(settings, tmp_path / "corpus.jsonl") == len(fresh.documents[0])
+
+    def refuse(*args, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    assert read("hub:o/n", tmp_path, revision="abc") == fresh
+    with pytest.raises(InputError, match="holds another corpus than the study names"):
+        read("hub:o/n", tmp_path, revision="def")
+    (tmp_path / "corpus.jsonl").write_text("{")
+    with pytest.raises(InputError, match="is no kept corpus"):
+        read("hub:o/n", tmp_path, revision="abc")

@@ -70,3 +70,30 @@ def test_without_lm_eval_the_environment_is_named(monkeypatch):
     with pytest.raises(UnavailableError, match="lm-eval is not installed") as caught:
         harness.find_tasks(Tasks(names=["hellaswag"]))
     assert "make env NAME=lm-eval" in caught.value.hint
+
+
+def test_data_sets_of_the_hub_are_kept_for_machines_without_it(tmp_path, monkeypatch):
+    asked = []
+
+    def load(path, name=None, **options):
+        asked.append((path, name))
+        return datasets.DatasetDict({"validation": datasets.Dataset.from_dict({"x": [1, 2]})})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    settings = Tasks(names=["one", "two"])
+    options = {"kept": tmp_path / "kept", "keep": True}
+    harness.load_task(Manager("org/set", "a", trust_remote_code=False), settings, "one", **options)
+    harness.load_task(Manager("json", data_files={"validation": "own.jsonl"}), settings, "two", **options)
+    assert len(list((tmp_path / "kept").iterdir())) == 1  # a task's own files may change: they are not kept
+
+    def refuse(path, name=None, **options):
+        raise ConnectionError("no internet")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    found = harness.load_task(Manager("org/set", "a", trust_remote_code=False), settings, "one", kept=tmp_path / "kept")
+    assert found["tasks"]["one"]["validation"]["x"] == [1, 2]
+    for other in (Manager("org/set", "b", trust_remote_code=False), Manager("org/other", "a")):
+        with pytest.raises(UnavailableError, match="run `make fetch`"):
+            harness.load_task(other, settings, "one", kept=tmp_path / "kept")
+    with pytest.raises(UnavailableError):
+        harness.load_task(Manager("org/set", "a", trust_remote_code=False), settings, "one")

@@ -1,4 +1,40 @@
 # Quality beyond GSM8K. A study without the sections `perplexity` and `tasks` asks for neither.
+localrules:
+    fetch_corpus,
+    fetch_tasks,
+
+
+# What these need of the hub, for machines without internet: targets of `fetch` alone. Where the files are not there, a
+# job asks the hub itself.
+rule fetch_corpus:
+    output:
+        corpus=LAYOUT.data("corpus"),
+    log:
+        LAYOUT.log("fetch_corpus", "corpus"),
+    conda:
+        "../../envs/core.yaml"
+    params:
+        python=workflow_help.interpreter(STUDY, "light"),
+        script=SCRIPTS / "fetch_corpus.py",
+        settings=STUDY.settings_sha256("evaluate_perplexity"),
+    shell:
+        "{params.python} {params.script} --out {output.corpus} > {log} 2>&1"
+
+
+rule fetch_tasks:
+    output:
+        workflow_help.kept_tasks(LAYOUT),
+    log:
+        LAYOUT.log("fetch_tasks", "tasks"),
+    conda:
+        "../../envs/lm-eval.yaml"
+    params:
+        python=workflow_help.interpreter(STUDY, "tasks"),
+        environment=workflow_help.environment_of(STUDY, "tasks"),
+        script=SCRIPTS / "fetch_tasks.py",
+        settings=STUDY.settings_sha256("evaluate_tasks"),
+    shell:
+        workflow_help.with_interpreter("{params.python} {params.script} > {log} 2>&1")
 
 
 # Sliding-window perplexity of one cell.

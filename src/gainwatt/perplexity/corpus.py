@@ -1,4 +1,7 @@
-"""The text that perplexity is measured on: documents, and one hash for all of them."""
+"""The text that perplexity is measured on: documents, and one hash for all of them.
+
+The text of a hub data set can be kept in a file among the study's data, for machines without internet.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gainwatt.atomic import write_text
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.record import text_sha256
 from gainwatt.study import hub_id
 from gainwatt.study.quality import Perplexity
+
+KEPT = "corpus"
+"""Name, among the study's splits, of the file that holds a hub corpus."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ def read_corpus(settings: Perplexity, data: Callable[[str], Path]) -> Corpus:
     if source.startswith("data:"):
         documents = _questions(data(source.removeprefix("data:")))
     elif source.startswith("hub:"):
-        documents = [_hub_text(settings)]
+        kept = data(KEPT)
+        documents = [read_kept(settings, kept) if kept.exists() else _hub_text(settings)]
     else:
         documents = [_text(path) for path in _files(Path(source))]
     documents = [text for text in documents if text.strip()]
@@ -41,6 +49,34 @@ def read_corpus(settings: Perplexity, data: Callable[[str], Path]) -> Corpus:
         raise InputError(f"the corpus {source} holds no text", "give a file or folder with text in it")
     hashes = [text_sha256(text) for text in documents]
     return Corpus(source, tuple(documents), hashes[0] if len(hashes) == 1 else text_sha256(json.dumps(hashes)))
+
+
+def keep_corpus(settings: Perplexity, path: Path) -> int:
+    """Write the text of a hub corpus to `path`, with what it is. Returns its length in characters.
+
+    Raises as `read_corpus` does.
+    """
+    text = _hub_text(settings)
+    write_text(path, json.dumps({**_identity(settings), "text": text}) + "\n")
+    return len(text)
+
+
+def read_kept(settings: Perplexity, path: Path) -> str:
+    """The text that `keep_corpus` wrote. Raises InputError where it is another one than the study names."""
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        text = str(kept.pop("text"))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is no kept corpus: {error}", "remove it, and run scripts/fetch_corpus.py") from error
+    if kept != _identity(settings):
+        raise InputError(
+            f"{path} holds another corpus than the study names: {kept}", "run scripts/fetch_corpus.py again"
+        )
+    return text
+
+
+def _identity(settings: Perplexity) -> dict[str, Any]:
+    return settings.model_dump(mode="json", include={"corpus", "revision", "config", "split", "column"})
 
 
 def corpus_files(settings: Perplexity, data: Callable[[str], Path]) -> list[Path]:
@@ -82,7 +118,7 @@ def _hub_text(settings: Perplexity) -> str:
     except (ImportError, OSError, ValueError) as error:
         raise UnavailableError(
             f"cannot read the corpus {settings.corpus} at {settings.revision}: {error}",
-            "save its text to a file where there is internet, and give that file as perplexity.corpus",
+            "run `make fetch` where there is internet, or save the text to a file there and name it: perplexity.corpus",
         ) from error
     if settings.column not in rows.column_names:
         raise InputError(

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gainwatt.atomic import atomic_folder
 from gainwatt.errors import InputError, UnavailableError
+from gainwatt.record import text_sha256
+from gainwatt.study import Layout
 from gainwatt.study.quality import Tasks
 
 ENVIRONMENT = "lm-eval"
+_BUILDERS = ("json", "csv", "parquet", "text", "arrow")
 
 
 def stay_offline() -> None:
@@ -47,12 +53,20 @@ def find_tasks(settings: Tasks) -> Any:
     return manager
 
 
-def load_task(manager: Any, settings: Tasks, name: str) -> dict[str, Any]:
+def kept_data(layout: Layout) -> Path:
+    """The folder into which scripts/fetch_tasks.py puts the tasks' data sets."""
+    return layout.data("tasks").with_suffix("")
+
+
+def load_task(
+    manager: Any, settings: Tasks, name: str, *, kept: Path | None = None, keep: bool = False
+) -> dict[str, Any]:
     """Load one task (or every task of a group) with its data: lm-eval's dictionary of tasks and groups.
 
+    Data sets that `kept` holds come from there; with `keep` those that it lacks are put there.
     Raises UnavailableError naming the data set that is not at hand and how to bring it.
     """
-    with _data_sets(name, settings):
+    with _data_sets(name, settings, kept, keep):
         try:
             loaded: dict[str, Any] = manager.load([name])
         except KeyError as error:
@@ -66,7 +80,7 @@ def load_task(manager: Any, settings: Tasks, name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _data_sets(task: str, settings: Tasks) -> Iterator[None]:
+def _data_sets(task: str, settings: Tasks, kept: Path | None, keep: bool) -> Iterator[None]:
     """Give a task the folder that stands for its hub data set, and say which data set it asks for in vain.
 
     lm-eval loads data by one call of `datasets.load_dataset`; a configuration's name is kept where the folder is a
@@ -80,16 +94,34 @@ def _data_sets(task: str, settings: Tasks) -> Iterator[None]:
 
     def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
         configured = folder is None or (Path(folder) / "README.md").exists()
+        saved = kept / _key(path, name, options) if kept and not folder and _of_hub(path, options) else None
+        if saved is not None and saved.is_dir():
+            return datasets.load_from_disk(str(saved))
         try:
-            return original(folder or path, name if configured else None, **options)
+            loaded = original(folder or path, name if configured else None, **options)
         except (OSError, ValueError, RuntimeError, DatasetsError) as error:
             raise _unreachable(task, path, name, error, settings) from error
+        if keep and saved is not None:
+            with atomic_folder(saved) as temporary:
+                loaded.save_to_disk(str(temporary))
+        return loaded
 
     datasets.load_dataset = load_dataset
     try:
         yield
     finally:
         datasets.load_dataset = original
+
+
+def _of_hub(path: str, options: dict[str, Any]) -> bool:
+    """False for a task's own files, which may change and are there anyway."""
+    return path not in _BUILDERS and not Path(path).exists() and "data_files" not in options
+
+
+def _key(path: str, name: str | None, options: dict[str, Any]) -> str:
+    """The folder of a data set: its readable name, and a hash of all that was asked for."""
+    asked = json.dumps([path, name, {key: repr(value) for key, value in sorted(options.items())}])
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', path)}-{text_sha256(asked)[:12]}"
 
 
 def _unreachable(task: str, path: str, config: Any, error: Exception, settings: Tasks) -> UnavailableError:
@@ -103,8 +135,8 @@ def _unreachable(task: str, path: str, config: Any, error: Exception, settings: 
     mode = "with tasks.offline: true nothing is fetched" if settings.offline else "the hub could not be reached"
     return UnavailableError(
         f"the task {task} needs the data set {named}, which is not on this machine ({mode}): {first}",
-        f"where there is internet: `hf download --repo-type dataset {path} --local-dir {task}-data`, copy that folder, "
-        f"and set tasks.local_data: {{{task}: FOLDER}}; or set tasks.offline: false",
+        f"run `make fetch` where there is internet; or `hf download --repo-type dataset {path} --local-dir {task}-data` "
+        f"there, copy that folder, and set tasks.local_data: {{{task}: FOLDER}}; or set tasks.offline: false",
     )
 
 
