@@ -24,10 +24,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"the study {study.study!r} has no section tasks", "nothing to do")
     hub.go_offline_if_unreachable()
     kept = args.out or harness.kept_data(layout)
-    manager = harness.find_tasks(study.tasks)
+    settings = study.tasks.model_copy(update={"offline": False})
+    manager = harness.find_tasks(settings)
     found = {}
-    for name in study.tasks.names:
-        loaded = harness.load_task(manager, study.tasks, name, kept=kept, keep=True)
+    for name in settings.names:
+        loaded = harness.load_task(manager, settings, name, kept=kept, keep=True)
         found[name] = sorted(loaded["tasks"])
         print(f"{name}: {', '.join(found[name])}")
     write_json(kept / "fetched.json", {"tasks": found})
