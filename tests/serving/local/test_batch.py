@@ -70,9 +70,12 @@ def test_nine_requests_of_all_lengths_in_four_rows(batcher, prompts, alone):
     for work, length, tokens in zip(works, lengths, alone, strict=True):
         assert heard(work) == (tokens[:length], "length")
     assert batcher.peak_rows == 4
-    assert batcher.peak_kv_bytes > 0
-    assert batcher.load() == (0, 0)
+    # 2 (keys, values) x 2 layers x 2 heads x 32 x 4 bytes a token
+    assert batcher.token_bytes == 1024
+    assert batcher.peak_kv_bytes >= 1024 * len(prompts[0])
     assert batcher.events == []
+    batcher.close()  # what is told last is told before the rows are taken out
+    assert (batcher.load(), batcher.kv_bytes) == ((0, 0), 0)
 
 
 def test_one_that_joins_later_disturbs_nobody(batcher, prompts, alone):

@@ -13,8 +13,9 @@ from factories import QUESTIONS
 from gainwatt.modeling import load_model, load_tokenizer
 from gainwatt.schemes import get_scheme
 from gainwatt.serving.ask import ask
+from gainwatt.serving.local import http as http_module
 from gainwatt.serving.local.http import HttpServer
-from gainwatt.serving.local.service import Service
+from gainwatt.serving.local.service import Service, most_requests
 
 KEY = {"Authorization": "Bearer sesame"}
 
@@ -125,6 +126,16 @@ def test_facts(root):
     assert facts["memory_mib"]["weights"] > 0
     assert facts["memory_mib"]["kv_cache"] > 0
     assert "memory_mib.activations" in facts["null_reasons"] or facts["memory_mib"]["activations"] is not None
+
+
+def test_how_many_requests_fit():
+    assert most_requests(1000.0, 2.0, 100) == 5.0
+
+
+def test_a_queue_that_is_full(root, monkeypatch):
+    monkeypatch.setattr(http_module, "LONGEST_QUEUE", 0)
+    status, answer = completion(root)
+    assert (status, answer["error"]["message"]) == (503, "0 requests wait already")
 
 
 def test_what_a_client_may_do_wrong(server, root):

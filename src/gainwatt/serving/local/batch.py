@@ -50,7 +50,10 @@ class Batcher:
         self.model = model
         self.pad_id = pad_id
         self.max_rows = max_rows
+        self.kv_bytes = 0
         self.peak_kv_bytes = 0
+        self.token_bytes = 0.0
+        """Bytes of one token's keys and values in all layers; 0 before the first request."""
         self.peak_rows = 0
         self.events: list[str] = []
         self._waiting: deque[Work] = deque()
@@ -206,13 +209,16 @@ class Batcher:
     def _leave(self) -> None:
         """Take those that are done out of the batch."""
         self.peak_rows = max(self.peak_rows, len(self._rows))
-        self.peak_kv_bytes = max(self.peak_kv_bytes, kv_bytes(tensors_of(self._cache)))
+        self.kv_bytes = kv_bytes(tensors_of(self._cache))
+        self.peak_kv_bytes = max(self.peak_kv_bytes, self.kv_bytes)
+        self.token_bytes = self.kv_bytes / self._mask.numel()
         staying = [row for row, work in enumerate(self._rows) if not work.left]
         if len(staying) == len(self._rows):
             return
         self._rows = [self._rows[row] for row in staying]
         if not staying:
             self._cache = self._mask = self._last = None
+            self.kv_bytes = 0
             return
         self._cache, self._mask = keep(self._cache, self._mask, staying)
         self._last = self._last[staying]

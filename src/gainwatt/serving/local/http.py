@@ -15,6 +15,7 @@ from gainwatt.serving.local.service import Service
 from gainwatt.serving.local.text import Pieces
 
 LONGEST_BODY = 16 * 2**20
+LONGEST_QUEUE = 4096
 IDLE_S = 600.0
 """A connection on which nothing arrives for so long is closed."""
 
@@ -80,6 +81,9 @@ class Handler(BaseHTTPRequestHandler):
             )  # fmt: skip
         except BadRequestError as error:
             self._refuse(400, str(error))
+            return
+        if service.batcher.load()[1] >= LONGEST_QUEUE:
+            self._refuse(503, f"{LONGEST_QUEUE} requests wait already", close=False)
             return
         work = Work(asked.prompt, asked.max_tokens, asked.min_tokens, asked.stop_ids)
         service.batcher.add(work)

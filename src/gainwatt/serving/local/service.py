@@ -10,6 +10,11 @@ from gainwatt.engines.transformers import TransformersEngine
 from gainwatt.serving.local.batch import Batcher
 
 
+def most_requests(free_bytes: float, token_bytes: float, context: int) -> float:
+    """How many requests of `context` tokens fit into `free_bytes`, with a fraction."""
+    return free_bytes / (token_bytes * context)
+
+
 class Service:
     """Everything that requests need. `context` bounds prompt and answer together, in tokens."""
 
@@ -47,8 +52,8 @@ class Service:
         running, waiting = self.batcher.load()
         memory: dict[str, float | None] = {"weights": weights, "kv_cache": peak_kv, "reserved": reserved}
         reasons = {
-            "cuda_graphs": "", "kv_cache_tokens": "the cache grows with the batch; there is no pool",
-            "max_concurrency": "the cache grows until memory ends; max_num_seqs bounds the batch",
+            "kv_cache_tokens": "the cache grows with the batch; there is no pool",
+            "max_concurrency": "no GPU, or no request so far: the cache grows until memory ends",
         }  # fmt: skip
         if peak is None:
             why = "no GPU: torch counts allocated memory on GPUs only"
@@ -56,7 +61,7 @@ class Service:
             reasons |= {"memory_mib.activations": why, "memory_mib.reserved": why}
         else:
             memory["activations"] = max(0.0, peak - weights - peak_kv)
-        del reasons["cuda_graphs"]
+        fits = self._fits()
         return {
             "engine_version": f"transformers {transformers.__version__}",
             "quantization_kernel": self._kernels,
@@ -64,6 +69,7 @@ class Service:
             "cuda_graphs": False,
             "max_model_len": self.context,
             "max_num_seqs": self.batcher.max_rows,
+            "max_concurrency": fits,
             "memory_mib": memory,
             "peak_rss_mib": memory_mib()["peak_rss_mib"],
             "peak_rows": self.batcher.peak_rows,
@@ -76,8 +82,18 @@ class Service:
                 "memory_mib.kv_cache": "largest key-value cache of the batch so far",
                 "memory_mib.activations": "peak of allocated memory less weights and cache",
                 "memory_mib.reserved": "torch's caching allocator",
+                "max_concurrency": "free GPU memory over the cache of max_model_len tokens; activations come on top",
             },
         }
+
+    def _fits(self) -> float | None:
+        """Requests of `context` tokens whose keys and values fill the GPU's free memory; None without a GPU."""
+        import torch
+
+        if not torch.cuda.is_available() or self.batcher.token_bytes == 0:
+            return None
+        free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return most_requests(free + self.batcher.kv_bytes, self.batcher.token_bytes, self.context)
 
     def _loaded_kernels(self) -> dict[str, int]:
         from gainwatt.modeling import linear_modules
