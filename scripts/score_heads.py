@@ -5,7 +5,7 @@ distributions of these numbers over the tokens of both kinds of prompts, by thei
 bins, against relabelled pairs of prompts of one length. Controls: prompts with the same words and length, and the
 reasoning prompts split into halves. Works on quantized checkpoints that transformers loads.
 
-Writes the record, and beside it `.heads.parquet` (a row per head), `.pairs.parquet` (each pair's contribution) and
+Writes the record, and beside it `.heads.parquet` (a row per head), `.pairs.parquet` (each pair's difference) and
 `.null.parquet` (the relabelled distances). Of a trained variant's unquantized checkpoint it also tells how far the
 weights of each head moved from the base's. A killed job goes on with the prompts that are left.
 """
@@ -21,12 +21,12 @@ from gainwatt.checkpoint import Checkpoint, read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.heads.modules import HeadLayer, all_heads, find_heads
 from gainwatt.heads.partial import ReadPrompts
-from gainwatt.heads.prompts import PromptSet, read_prompts
+from gainwatt.heads.prompts import GENERAL, PromptSet, read_prompts
 from gainwatt.heads.read import HeadReader
 from gainwatt.heads.scores import (
     Encoded,
     contrasts,
-    contribution_rows,
+    difference_rows,
     encode,
     head_rows,
     null_rows,
@@ -152,7 +152,7 @@ def score(job: Job, study: Study, args: argparse.Namespace) -> None:
         "exact_null": {name: result.exact for name, result in found.items()},
     }  # fmt: skip
     job.settings["events"] = reader.events
-    tables = {"heads": rows, "pairs": contribution_rows(all_heads(layers), found), "null": null_rows(found)}
+    tables = {"heads": rows, "pairs": difference_rows(all_heads(layers), found[GENERAL]), "null": null_rows(found)}
     for kind, table in tables.items():
         path = args.record.with_suffix(f".{kind}.parquet")
         write_table(path, table)

@@ -10,7 +10,7 @@ from factories import base_record, checkpoint_input, energy_of, no_energy, phase
 from gainwatt.evaluation.metrics import BRANCHES
 from gainwatt.heads.modules import Head
 from gainwatt.heads.prune import BASELINE, count, points
-from gainwatt.heads.scores import _FIELDS, COLUMNS, contribution_rows, null_rows
+from gainwatt.heads.scores import _FIELDS, COLUMNS, difference_rows, null_rows
 from gainwatt.heads.tv import Contrast, histogram_differences, permute
 from gainwatt.record import file_sha256, text_sha256, write_record
 from gainwatt.study import Cell, Layout, Study
@@ -48,7 +48,7 @@ def write_scores(study: Study, cell: Cell, *, shift: float = 3.0, dw: float | No
         moved = {"dw_o_norm": dw, "dw_q_norm": dw, "dw_kv_norm": dw, "dw_norm": dw, "dw_relative": dw and dw * (1 + i)}
         rows.append(row | moved)
     rows.sort(key=lambda row: (-row["tv_distance"], row["layer_idx"], row["head_idx"]))
-    tables = {"heads": rows, "pairs": contribution_rows(PLACES, found), "null": null_rows(found)}
+    tables = {"heads": rows, "pairs": difference_rows(PLACES, found["general"]), "null": null_rows(found)}
     fdr = study.heads.fdr if study.heads else 0.05
     metrics: dict[str, Any] = {
         "heads": len(PLACES), "attention_layers": LAYERS, "prompts": 36, "prompt_tokens": 900, "read_s": 1.0,
@@ -58,7 +58,7 @@ def write_scores(study: Study, cell: Cell, *, shift: float = 3.0, dw: float | No
     for name, result in found.items():
         above = int((result.q <= fdr).sum())
         metrics |= {
-            f"pairs_{name}": len(result.contributions), f"heads_above_null_{name}": above,
+            f"pairs_{name}": len(result.differences), f"heads_above_null_{name}": above,
             f"heads_above_null_{name}_share": above / len(PLACES), f"heads_p_family_{name}": above,
             f"tv_max_{name}": float(result.tv.max()), f"null_tv_mean_{name}": float(result.null_mean.mean()),
             f"p_floor_{name}": result.p_floor,

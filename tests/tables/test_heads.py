@@ -48,7 +48,8 @@ def test_a_row_for_each_head_in_the_published_order(results):
     first = base[0]
     assert (first["layer_idx"], first["head_idx"]) == (DIFFERENT // HEADS, DIFFERENT % HEADS)
     assert first["above_null"]
-    assert first["tv_crossfit_low"] < first["tv_crossfit"] < first["tv_crossfit_high"]
+    assert first["tv_distance_low"] < first["tv_crossfit"] < first["tv_distance"] <= first["tv_distance_high"] <= 1
+    assert all(0 <= row["tv_distance_low"] <= row["tv_distance"] for row in base)
     assert sum(row["above_null"] for row in base) == 1
     assert not any(row["above_null_matched"] for row in base)
     assert {row["dw_relative"] for row in base} == {None}

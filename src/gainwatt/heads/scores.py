@@ -104,16 +104,17 @@ def head_rows(layers: Sequence[HeadLayer], found: dict[str, Contrast], norms: Se
 _FIELDS = ("tv", "crossfit", "stderr", "null_mean", "null_q95", "p", "q", "p_family")
 
 
-def contribution_rows(heads: Sequence[Head], found: dict[str, Contrast]) -> list[Row]:
-    """The cross-fitted contribution of every pair, by contrast and head: what paired comparisons of models need."""
+def difference_rows(heads: Sequence[Head], found: Contrast) -> list[Row]:
+    """Every pair's difference of histograms by head, pairs × bins in one list: what comparisons of models need."""
     return [
-        {
-            "contrast": name, "layer_idx": head.layer, "head_idx": head.head,
-            "contributions": [float(value) for value in result.contributions[:, i]],
-        }
-        for name, result in found.items()
-        for i, head in enumerate(heads)
-    ]  # fmt: skip
+        {"layer_idx": head.layer, "head_idx": head.head, "pairs": len(found.differences), "differences": values}
+        for head, values in zip(heads, _flat(found), strict=True)
+    ]
+
+
+def _flat(found: Contrast) -> list[list[float]]:
+    flat: list[list[float]] = found.differences.swapaxes(0, 1).reshape(found.differences.shape[1], -1).tolist()
+    return flat
 
 
 def null_rows(found: dict[str, Contrast]) -> list[Row]:

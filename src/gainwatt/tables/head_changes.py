@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gainwatt.heads.tv import relabellings
+from gainwatt.heads.tv import crossfit_change, relabellings
 from gainwatt.heads.weights import CHANGES
 from gainwatt.record import Record
 from gainwatt.stats.multiple import benjamini_hochberg
 from gainwatt.stats.rank import spearman
 from gainwatt.stats.student import mean_interval
 from gainwatt.study import BASE, Cell
-from gainwatt.tables.heads import cells, contributions, correlation, head_scores, scored
+from gainwatt.tables.heads import cells, correlation, differences, distances, head_scores, scored
 from gainwatt.tables.results import Results, made_once
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ def comparisons(results: Results) -> list[tuple[Cell, Cell]]:
 
 @made_once
 def head_changes(results: Results) -> list[Row]:
-    """One row per comparison and head, the largest change first: `tv_crossfit` after minus before on the same pairs.
+    """One row per comparison and head, the largest change of the distance first.
 
-    The interval is Student's t over pairs, the p-value from flipping the signs of the pairs' differences, `q_value`
-    Benjamini and Hochberg's over the heads of the comparison. `dw_*`: how far training moved the head's own weights.
+    `tv_change` is that of the estimate that errs downwards, on the same pairs halved alike, with Student's t over half
+    of them. The p-value exchanges the two models within pairs, under which the difference of the plug-in distances
+    would be as large by chance; `q_value` is Benjamini and Hochberg's over the heads of the comparison. `dw_*`: how far
+    training moved the head's own weights.
     """
     rows: list[Row] = []
     for before, after in comparisons(results):
@@ -49,24 +51,23 @@ def head_changes(results: Results) -> list[Row]:
 
 
 def _changes(results: Results, before: Cell, after: Cell, one: Record, two: Record) -> list[Row]:
-    import numpy as np
 
-    (places, old), (_, new) = contributions(one), contributions(two)
-    n, difference = len(old), new - old
-    mean, stderr = difference.mean(axis=0), difference.std(axis=0, ddof=1) / np.sqrt(n)
+    (places, old), (_, new) = differences(one), differences(two)
     statistics, heads = results.study.statistics, results.study.heads
-    p = _sign_flip(difference, heads.permutations if heads else statistics.bootstrap_draws, statistics.seed)
+    change, stderr = crossfit_change(old, new, statistics.seed)
+    tv_old, tv_new = distances(old), distances(new)
+    p = _exchange(old, new, heads.permutations if heads else statistics.bootstrap_draws, statistics.seed)
     q = benjamini_hochberg(p)
     mine = [row for row in head_scores(results) if (row["variant"], row["scheme"]) == (after.variant, after.scheme)]
     moved = {(row["layer_idx"], row["head_idx"]): row for row in mine}
     rows = []
     for i, (layer, head) in enumerate(places):
-        interval = mean_interval(float(mean[i]), float(stderr[i]), n, statistics.confidence)
+        interval = mean_interval(float(change[i]), float(stderr[i]), len(old) // 2, statistics.confidence)
         rows.append(
             {
                 "from": before.name, "to": after.name, "layer_idx": layer, "head_idx": head,
-                "tv_crossfit_before": float(old[:, i].mean()), "tv_crossfit_after": float(new[:, i].mean()),
-                "tv_change": float(mean[i]), "tv_change_low": interval.low, "tv_change_high": interval.high,
+                "tv_distance_before": float(tv_old[i]), "tv_distance_after": float(tv_new[i]),
+                "tv_change": float(change[i]), "tv_change_low": interval.low, "tv_change_high": interval.high,
                 "p_value": p[i], "q_value": q[i], "moved": q[i] <= (heads.fdr if heads else 0),
                 **{name: moved[layer, head][name] for name in CHANGES},
             }
@@ -74,14 +75,23 @@ def _changes(results: Results, before: Cell, after: Cell, one: Record, two: Reco
     return sorted(rows, key=lambda row: (-abs(row["tv_change"]), row["layer_idx"], row["head_idx"]))
 
 
-def _sign_flip(difference: NDArray[Any], draws: int, seed: int) -> list[float]:
-    """Two-sided p-values that the columns of `difference`, shape (pairs, heads), are symmetric about zero."""
+def _exchange(old: NDArray[Any], new: NDArray[Any], draws: int, seed: int) -> list[float]:
+    """Two-sided p-values of the change of the plug-in distance of each head under exchange of the models within pairs.
+
+    Both of shape (pairs, heads, bins). An exchanged pair gives its difference of histograms to the other model.
+    """
     import numpy as np
 
-    signs, exact = relabellings(len(difference), draws, seed)
-    at_least = (np.abs(signs @ difference) >= np.abs(difference.sum(axis=0)) - 1e-12).sum(axis=0)
+    signs, exact = relabellings(len(old), draws, seed)
     extra = 0 if exact else 1  # all relabellings hold the observed labels already
-    return [float(count) for count in (at_least + extra) / (len(signs) + extra)]
+    found = []
+    for head in range(old.shape[1]):
+        both, between = (new[:, head] + old[:, head]).sum(axis=0), signs @ (new[:, head] - old[:, head])
+        change = np.abs(np.abs(both + between).sum(axis=1) - np.abs(both - between).sum(axis=1))
+        # What was observed is in twice the units of a distance times pairs, as the others are.
+        observed = 2 * abs(np.abs(new[:, head].sum(axis=0)).sum() - np.abs(old[:, head].sum(axis=0)).sum())
+        found.append(float(((change >= observed - 1e-9).sum() + extra) / (len(signs) + extra)))
+    return found
 
 
 def _unlike(one: Record, two: Record) -> str | None:
@@ -96,7 +106,7 @@ def _unlike(one: Record, two: Record) -> str | None:
 def head_agreement(results: Results) -> list[Row]:
     """One row per comparison: do the same heads stand out, and did those move whose weights moved?
 
-    `tv_spearman`: rank correlation of `tv_crossfit` before and after over the heads; `change_dw_spearman`: that of the
+    `tv_spearman`: rank correlation of `tv_distance` before and after over the heads; `change_dw_spearman`: that of the
     size of the change and of the relative change of the head's weights. Intervals are over pairs of prompts:
     the heads are all there are, the prompts a sample.
     """
@@ -117,18 +127,20 @@ def head_agreement(results: Results) -> list[Row]:
 def _agreement(results: Results, one: Record, two: Record, changed: list[Row]) -> Row:
     import numpy as np
 
-    (places, old), (_, new) = contributions(one), contributions(two)
+    (places, old), (_, new) = differences(one), differences(two)
     weights = {(row["layer_idx"], row["head_idx"]): row["dw_relative"] for row in changed}
     moved = [weights[place] for place in places]
     found: Row = dict.fromkeys(_AGREEMENT)
     first = changed[0]
     found["heads_moved"] = sum(row["moved"] for row in changed)
     found["largest_change"] = f"L{first['layer_idx']}H{first['head_idx']} {first['tv_change']:+.3f}"
-    tv = correlation(results, lambda kept: spearman(old[kept].mean(axis=0), new[kept].mean(axis=0)), len(old))
+    tv = correlation(results, lambda kept: spearman(distances(old[kept]), distances(new[kept])), len(old))
     found |= dict(zip(("tv_spearman", "tv_spearman_low", "tv_spearman_high"), tv, strict=True))
     found["dw_norm_total"] = two["metrics"].get("dw_norm_total")
     if any(value is None for value in moved):
         return found | {"null_reason": two["null_reasons"].get("dw_norm_total")}
-    dw = correlation(results, lambda kept: spearman(np.abs((new - old)[kept].mean(axis=0)), moved), len(old))
+    dw = correlation(
+        results, lambda kept: spearman(np.abs(distances(new[kept]) - distances(old[kept])), moved), len(old)
+    )
     names = ("change_dw_spearman", "change_dw_spearman_low", "change_dw_spearman_high")
     return found | dict(zip(names, dw, strict=True))

@@ -52,10 +52,10 @@ def scored(results: Results, cell: Cell) -> Record | None:
 def head_scores(results: Results) -> list[Row]:
     """One row per cell and head, by cell, the largest distance first.
 
-    The first five columns are those of powerbench's head scores. `tv_crossfit` is the estimate without the plug-in's
-    bias, with its interval (t over pairs); `tv_null_mean` is what relabelled pairs give on average, `q_value` Benjamini
-    and Hochberg's over all heads of the cell, `p_family` the family-wise p. The same against the matched prompts and
-    between two halves of the reasoning prompts.
+    The first five columns are those of powerbench's head scores. The interval reaches from below `tv_crossfit`, which
+    errs downwards, to above `tv_distance`, which errs upwards (t over half of the pairs); `tv_null_mean` is what
+    relabelled pairs give on average, `q_value` Benjamini and Hochberg's over all heads of the cell, `p_family` the
+    family-wise p. The same against the matched prompts and between two halves of the reasoning prompts.
     """
     rows: list[Row] = []
     settings = results.study.heads
@@ -72,8 +72,10 @@ def head_scores(results: Results) -> list[Row]:
 
 
 def _head(results: Results, cell: Cell, rank: int, head: Row, pairs: int, fdr: float) -> Row:
-    interval = mean_interval(
-        head["crossfit_general"], head["stderr_general"], pairs, results.study.statistics.confidence
+    confidence = results.study.statistics.confidence
+    low, high = (
+        mean_interval(head[name], head["stderr_general"], pairs // 2, confidence)
+        for name in ("crossfit_general", "tv_distance")
     )
     matched = head.get("q_matched")
     return {
@@ -82,9 +84,9 @@ def _head(results: Results, cell: Cell, rank: int, head: Row, pairs: int, fdr: f
         "scheme": cell.scheme,
         "kv_head_idx": head["kv_head_idx"],
         "rank": rank,
+        "tv_distance_low": min(max(0.0, low.low), head["tv_distance"]),
+        "tv_distance_high": min(1.0, high.high),
         "tv_crossfit": head["crossfit_general"],
-        "tv_crossfit_low": interval.low,
-        "tv_crossfit_high": interval.high,
         "tv_null_mean": head["null_mean_general"],
         "tv_null_q95": head["null_q95_general"],
         "p_value": head["p_general"],
@@ -109,7 +111,7 @@ def _head(results: Results, cell: Cell, rank: int, head: Row, pairs: int, fdr: f
 def head_cells(results: Results) -> list[Row]:
     """One row per scored cell: heads above the null and above each control, the extreme heads, depth, speed, joules.
 
-    `depth_spearman`: rank correlation of layer and `tv_crossfit`, with an interval over pairs of prompts;
+    `depth_spearman`: rank correlation of layer and `tv_distance`, with an interval over pairs of prompts;
     `top_tenth_late_share`: share of the highest tenth of the heads that lies in the last third of the layers.
     """
     rows = []
@@ -142,7 +144,7 @@ def _extremes(results: Results, cell: Cell) -> Row:
 
 
 def _shown(row: Row) -> str:
-    interval = f"[{row['tv_crossfit_low']:.2f}, {row['tv_crossfit_high']:.2f}]"
+    interval = f"[{row['tv_distance_low']:.2f}, {row['tv_distance_high']:.2f}]"
     return f"L{row['layer_idx']}H{row['head_idx']} {row['tv_distance']:.3f} {interval}"
 
 
@@ -151,15 +153,10 @@ def _depth(results: Results, cell: Cell) -> Row:
     record = scored(results, cell)
     if record is None:
         return dict.fromkeys(names)
-    places, values = contributions(record)
+    places, values = differences(record)
     layers = [layer for layer, _ in places]
-    return dict(
-        zip(
-            names,
-            correlation(results, lambda kept: spearman(layers, values[kept].mean(axis=0)), len(values)),
-            strict=True,
-        )
-    )
+    found = correlation(results, lambda kept: spearman(layers, distances(values[kept])), len(values))
+    return dict(zip(names, found, strict=True))
 
 
 def correlation(results: Results, statistic: Any, n: int) -> tuple[float | None, float | None, float | None]:
@@ -173,19 +170,22 @@ def correlation(results: Results, statistic: Any, n: int) -> tuple[float | None,
     return statistic(np.arange(n)), low, high
 
 
-def contributions(record: Record, contrast: str = "general") -> tuple[list[Place], NDArray[Any]]:
-    """Layer and head of each column, and every pair's contribution to `tv_crossfit`, shape (pairs, heads)."""
+def differences(record: Record) -> tuple[list[Place], NDArray[Any]]:
+    """Layer and head of each column, and each pair's differences against general prompts: (pairs, heads, bins)."""
     import numpy as np
 
     columns = read_sidecar(record, "pairs")
-    found = sorted(
-        ((layer, head), values)
-        for name, layer, head, values in zip(
-            columns["contrast"], columns["layer_idx"], columns["head_idx"], columns["contributions"], strict=True
-        )
-        if name == contrast
-    )
-    return [place for place, _ in found], np.array([values for _, values in found]).T
+    order = sorted(range(len(columns["layer_idx"])), key=lambda i: (columns["layer_idx"][i], columns["head_idx"][i]))
+    places = [(columns["layer_idx"][i], columns["head_idx"][i]) for i in order]
+    values = np.array([columns["differences"][i] for i in order])
+    return places, values.reshape(len(order), columns["pairs"][0], -1).swapaxes(0, 1)
+
+
+def distances(values: NDArray[Any]) -> NDArray[Any]:
+    """Plug-in distance of each head from differences of shape (pairs, heads, bins)."""
+    import numpy as np
+
+    return np.asarray(0.5 * np.abs(values.sum(axis=0)).sum(axis=1) / len(values))
 
 
 def section(results: Results, tables: dict[str, list[Row]]) -> str:
