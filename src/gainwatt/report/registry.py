@@ -243,10 +243,10 @@ TABLES: tuple[TableSpec, ...] = (
     ),
     TableSpec(
         "head_scores", "heads", "Every head",
-        "The plug-in distance is too large by about the mean of its null; the estimate beside it is not, and has the "
-        "interval. q: Benjamini and Hochberg's over the heads of the cell.",
+        "The plug-in distance errs upwards, the one from below downwards; the interval allows for both. "
+        "q: Benjamini and Hochberg's over the heads of the cell.",
         ("layer_idx", "head_idx", "tv_distance", "mean_activation_reasoning", "mean_activation_general", "variant",
-         "scheme", "tv_crossfit", "tv_crossfit_low", "tv_null_mean", "q_value", "tv_matched", "q_value_matched",
+         "scheme", "tv_distance_low", "tv_crossfit", "tv_null_mean", "q_value", "tv_matched", "q_value_matched",
          "tv_split_half", "dw_relative"),
         stages=("score_heads",), optional=True, folded=True,
     ),
