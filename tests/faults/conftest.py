@@ -46,6 +46,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "quantize": CELL,
     "evaluate_gsm8k": CELL,
     "evaluate_perplexity": (*CELL, "--set", "perplexity={corpus: 'data:validation', window: 32, stride: 16}"),
+    "profile_inference": (
+        "--group",
+        "grpo-s0.bnb-nf4",
+        "--set",
+        "profile={variants: [grpo-s0], baseline: fp32, batches: [1, 2], prompt_tokens: [4], new_tokens: [2], "
+        "repeats: 2, window_s: 0, warmup_runs: 0, kernels: false}",
+    ),
     "train_sft_control": (),
     "diagnose_weights": ("--variant", "grpo-s0"),
     "profile_training": (

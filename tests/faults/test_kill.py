@@ -16,9 +16,10 @@ pytestmark = pytest.mark.faults
 # What a record and an item say of the result; the rest is times, joules and the machine.
 RECORD = ("kind", "schema_version", "stage", "study", "cell", "status", "reason", "inputs")
 ITEM = ("index", "prompt_sha256", "gold", "text", "answer", "correct", "tokens", "finish_reason")
+CALL = ("arm", "batch", "order", "call")
 STEP = ("step", "reward", "loss", "prompt_indices", "completion_tokens_mean")
 PROFILED = ("step", "warmup", "status", "reward", "loss", "prompt_indices", "completion_tokens", "idle_slot_steps")
-KEPT = {"evaluate_gsm8k": ITEM, "train_grpo": STEP, "profile_training": PROFILED}
+KEPT = {"evaluate_gsm8k": ITEM, "train_grpo": STEP, "profile_training": PROFILED, "profile_inference": CALL}
 """Columns of the tables beside records that do not differ between any two runs."""
 
 
