@@ -177,16 +177,28 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(place, tiny_folder, mon
     assert not (place / "results" / "tiny" / "records" / "profile_training" / "base.fp32.json").exists()
 
 
-@pytest.mark.faults
-def test_kill_and_the_same_command_go_on(place, tiny_folder):
-    arguments = [sys.executable, str(ROOT / "scripts" / "profile_training.py"), *options(place, tiny_folder)]
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": str(ROOT / "src"),
+@pytest.fixture
+def board(tmp_path):
+    """Environment of a process whose NVML is a scripted one: a board that draws 40 W all the time."""
+    library = tmp_path / "nvml" / "libnvidia-ml.so.1"
+    library.parent.mkdir()
+    source = ROOT / "tests" / "energy" / "fake_nvml.c"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-lm"], check=True, capture_output=True)
+    lines = ["clock real", "device GPU-aaaaaaaa-0000-1111-2222-333333333333 Fake RTX", "cost counter 0.0025"]
+    (tmp_path / "nvml" / "script").write_text("\n".join([*lines, "point 0 40", ""]))
+    return {
+        **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "0",
+        "PYTHONPATH": str(ROOT / "src"), "LD_LIBRARY_PATH": str(library.parent),
+        "GAINWATT_FAKE_NVML": str(tmp_path / "nvml" / "script"),
     }  # fmt: skip
+
+
+@pytest.mark.faults
+def test_kill_and_the_same_command_go_on_with_the_joules_so_far(place, tiny_folder, board):
+    arguments = [sys.executable, str(ROOT / "scripts" / "profile_training.py"), *options(place, tiny_folder)]
     work = place / "results" / "tiny" / "work" / "profile_training" / "base.fp32"
     running = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=board, start_new_session=True
     )
     try:
         deadline = time.monotonic() + 200
@@ -195,16 +207,20 @@ def test_kill_and_the_same_command_go_on(place, tiny_folder):
             assert time.monotonic() < deadline, "no checkpoint was written"
             time.sleep(0.005)
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     assert json.loads((work / "joules.json").read_text()).keys() >= {"1", "2"}
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = subprocess.run(arguments, capture_output=True, text=True, env=board, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     record, table = result(place)
     rows = table.to_pylist()
     assert record["metrics"]["resumed_from_step"] in (2, 4)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert record["metrics"]["completions"] == 16
+    assert record["metrics"]["mean_step_w"] == pytest.approx(40, rel=0.02)
+    assert all(row["gross_j_step"] == pytest.approx(40 * row["step_s"], rel=0.05) for row in rows)
+    assert record["energy"]["earlier_segments"]["count"] == 1
     assert not work.exists()
 
 
