@@ -29,7 +29,7 @@ from gainwatt.training import launch
 from gainwatt.training.final import save_final, update_size
 from gainwatt.training.resume import last_complete, step_of
 from gainwatt.training.settings import lora_config, prompts_per_step
-from gainwatt.training.sharding import whole_model
+from gainwatt.training.sharding import sum_gradients_in_fp32, whole_model
 from gainwatt.training.start import NF4, check_processes, load_policy, make_config, prompt_rows
 from gainwatt.training.steplog import StepLog
 
@@ -60,6 +60,7 @@ def make_trainer(job: Job, study: Study, base: Checkpoint, items: list[Item], co
         on_rollout=lambda: job.phase("rollout"),
     )
     steps.trainer = trainer
+    sum_gradients_in_fp32(trainer)
     job.settings["effective"] = {key: value for key, value in config.to_dict().items() if _plain(value)}
     job.settings["processes"] = trainer.accelerator.num_processes
     job.settings["parallel"] = study.parallel.model_dump(mode="json")

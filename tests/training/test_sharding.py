@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyarrow import parquet
@@ -22,6 +23,7 @@ from factories import ROOT
 from gainwatt.modeling import load_model
 from gainwatt.record import read_record
 from gainwatt.schemes import get_scheme
+from gainwatt.training.sharding import sum_gradients_in_fp32
 
 pytestmark = pytest.mark.processes
 TOLERANCE = 1e-4
@@ -168,6 +170,18 @@ def test_a_sharded_checkpoint_is_one_like_any_other(alone, sharded):
     from gainwatt.checkpoint import read_manifest
 
     load_model(read_manifest(folder / "manifest.json"), get_scheme("fp32"), "fp32")
+
+
+def test_gradients_of_shards_are_summed_in_fp32():
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.bfloat16)
+    plugin = SimpleNamespace(mixed_precision_policy=policy)
+    state = SimpleNamespace(fsdp_plugin=plugin)
+    sum_gradients_in_fp32(SimpleNamespace(is_fsdp_enabled=True, accelerator=SimpleNamespace(state=state)))
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_a_killed_sharded_run_goes_on(base, sharded, tmp_path):

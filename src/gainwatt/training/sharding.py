@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,19 @@ _MARK = "_is_fsdp_managed_module"
 def is_sharded(trainer: Any) -> bool:
     """True where the trainer's weights are cut into shards."""
     return bool(getattr(trainer, "is_fsdp_enabled", False))
+
+
+def sum_gradients_in_fp32(trainer: Any) -> None:
+    """Add up the processes' gradients in fp32, as without sharding; accelerate would take the autocast type.
+
+    To be called before the trainer trains, which is when the model is cut.
+    """
+    plugin = trainer.accelerator.state.fsdp_plugin if is_sharded(trainer) else None
+    if plugin is not None and plugin.mixed_precision_policy is not None:
+        import torch
+
+        policy = dataclasses.replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
+        plugin.mixed_precision_policy = policy
 
 
 @contextlib.contextmanager
