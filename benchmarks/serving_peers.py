@@ -23,6 +23,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -225,6 +226,8 @@ def versions(args: argparse.Namespace) -> dict[str, str]:
 
 def interpreter(text: str) -> str:
     """An interpreter as an absolute path; a link is kept, since an environment's interpreter is one."""
+    if shutil.which(text) is None:
+        raise argparse.ArgumentTypeError(f"there is no interpreter {text}")
     return os.path.abspath(text) if os.sep in text else text
 
 
