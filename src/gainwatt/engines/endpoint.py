@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gainwatt.engines.base import (
@@ -38,7 +39,10 @@ class RefusedError(EngineError):
 
 
 class EndpointEngine:
-    """An `Engine` over a server's `base_url` (ending in /v1). `on_close` ends a server that was started for it."""
+    """An `Engine` over a server's `base_url` (ending in /v1); `log` is the server's, where it is at hand.
+
+    `on_close` ends a server that was started for this engine.
+    """
 
     batch_size: int | None
 
@@ -54,6 +58,7 @@ class EndpointEngine:
         headers: Mapping[str, str] | None = None,
         facts: Callable[[], dict[str, Any]] | None = None,
         on_close: Callable[[], None] | None = None,
+        log: Path | None = None,
         timeout_s: float = 600.0,
     ) -> None:
         """Raises UnavailableError where nothing answers, InputError where the server does not have `model`."""
@@ -66,7 +71,8 @@ class EndpointEngine:
         self._headers = dict(headers or {})
         self._timeout_s = timeout_s
         self._facts = facts or (lambda: {})
-        self._on_close = on_close
+        self.on_close = on_close
+        self._hint = f"see the server's log {log}" if log is not None else "see the server's log"
         self._as_text = False
         # Every field that a server could choose for itself is sent.
         self._pinned: dict[str, Any] = {
@@ -157,7 +163,7 @@ class EndpointEngine:
 
     def close(self) -> None:
         """End the server if it was started for this engine."""
-        end, self._on_close = self._on_close, None
+        end, self.on_close = self.on_close, None
         if end is not None:
             end()
 
@@ -207,7 +213,7 @@ class EndpointEngine:
             ids = choice.get("token_ids")
             text, reason = str(choice["text"]), str(choice["finish_reason"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise EngineError(f"the server's answer to item {request.index} lacks {error}", "see its log") from error
+            raise EngineError(f"the server's answer to item {request.index} lacks {error}", self._hint) from error
         if read != len(request.token_ids):
             raise EngineError(
                 f"the server read {read} tokens of item {request.index}, and was sent {len(request.token_ids)}",
@@ -229,16 +235,16 @@ class EndpointEngine:
         try:
             status, page = ask(f"{self.base_url}/completions", self._headers, body=body, timeout_s=self._timeout_s)
         except (OSError, http.client.HTTPException) as error:
-            raise EngineError(f"the server went away at item {request.index}: {error}", "see its log") from error
+            raise EngineError(f"the server went away at item {request.index}: {error}", self._hint) from error
         if status != 200:
             said = " ".join(page.decode("utf-8", "replace").split())[:400]
             if "out of memory" in said.lower():
                 raise MemoryError(f"the server ran out of memory at item {request.index}: {said}")
-            raise RefusedError(f"the server refused item {request.index} ({status}): {said}", "see the server's log")
+            raise RefusedError(f"the server refused item {request.index} ({status}): {said}", self._hint)
         try:
             found = json.loads(page)
         except ValueError as error:
-            raise EngineError(f"the server's answer to item {request.index} is not JSON", "see its log") from error
+            raise EngineError(f"the server's answer to item {request.index} is not JSON", self._hint) from error
         return found if isinstance(found, dict) else {}
 
 

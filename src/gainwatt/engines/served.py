@@ -71,8 +71,9 @@ class Served:
             server = stack.enter_context(serve(spec, log=self.log, ready_s=self.ready_s))
             engine = EndpointEngine(
                 server.base_url, server.model, tokenizer, headers=server.headers, facts=lambda: server.facts,
-                on_close=stack.pop_all().close, **common,
+                log=self.log, **common,
             )  # fmt: skip
+            engine.on_close = stack.pop_all().close
         engine.settings["server"] = "started for this record, from the checkpoint that it names"
         engine.settings["server_startup_s"] = server.startup_s
         return engine
