@@ -9,6 +9,7 @@ import pytest
 from gainwatt.errors import InputError
 from gainwatt.portability.join import as_markdown, differences, join, rows
 from gainwatt.portability.machines import read_sessions
+from gainwatt.profiling.ratios import RatioOf
 
 from .conftest import energy, environment, make_study, measure, write_inference
 
@@ -129,6 +130,16 @@ def test_a_machine_without_the_baseline_says_so(tmp_path, pair):
     other = measure(study, "Third board", 1.2)
     found = only(rows(joined(pair[0], other)), stage="profile_training", machine="Third board, 45 W", quantity="step")
     assert (found[0]["ratio"], found[0]["note"]) == (None, "no fp16 baseline on this machine")
+
+
+def test_an_interval_with_an_open_end_is_shown_as_such(pair):
+    found = joined(*pair)
+    for _, entry in found.entries:
+        if entry.quantity == "accuracy":
+            entry.ratio = RatioOf(1.5, 0.5, None, 40, "the denominator is zero in 3.0% of the resamples")
+    assert "1.5 [0.5, ?]" in as_markdown(found)
+    accuracy = only(differences(found), quantity="accuracy")
+    assert [row["verdict"] for row in accuracy] == ["not tested"]
 
 
 def test_one_machine_alone_has_nothing_to_be_compared_with(pair, tmp_path):

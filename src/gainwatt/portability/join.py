@@ -213,6 +213,7 @@ def as_markdown(joined: Joined) -> str:
         "## Machines\n", to_markdown(machine_rows(joined), _MACHINE_COLUMNS),
         "## Ratio to the machine's own baseline [95 % interval]\n",
         to_markdown(list(grid.values()), ["stage", "workload", "arm", "quantity", "against", *labels]),
+        _reasons(joined),
     ]  # fmt: skip
     if joined.boundaries:
         said = "; ".join(f"{stage}: {kinds}" for stage, kinds in joined.boundaries.items())
@@ -224,9 +225,22 @@ def as_markdown(joined: Joined) -> str:
     return "\n".join(parts)
 
 
+def _reasons(joined: Joined) -> str:
+    """Why a ratio is missing: each reason once for a machine, with the quantities that it is about."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows(joined):
+        if row["ratio"] is None:
+            what = f"{row['stage']} {row['arm']} {row['quantity']}"
+            found.setdefault((row["machine"], str(row["note"] or row["status"])), {})[what] = None
+    lines = [f"- {machine}: {', '.join(what)}: {reason}\n" for (machine, reason), what in found.items()]
+    return "Not known:\n\n" + "".join(lines) if lines else ""
+
+
 def _ratio_text(row: Row) -> str:
     if row["ratio"] is None:
-        return str(row["note"] or row["status"])
-    if row["ratio_low"] is None:
+        return "–" if row["status"] == "ok" else str(row["status"])
+    low, high = row["ratio_low"], row["ratio_high"]
+    if low is None and high is None:
         return f"{row['ratio']:.3g}"
-    return f"{row['ratio']:.3g} [{row['ratio_low']:.3g}, {row['ratio_high']:.3g}]"
+    # One end may be open: that of a baseline with so few right answers that some resamples have none.
+    return f"{row['ratio']:.3g} [{'?' if low is None else f'{low:.3g}'}, {'?' if high is None else f'{high:.3g}'}]"
