@@ -13,6 +13,7 @@ goes on with the loads that are left.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -106,11 +107,30 @@ def machine_limits(job: Job, loaded: dict[str, LoadedArm]) -> dict[str, DeviceLi
                     raise
                 found[dtype] = "the models left no room to measure the machine's limits"
     free_memory()
+    found = agreed(found)
     job.settings["limits"] = {
         dtype: limits.as_dict() if isinstance(limits, DeviceLimits) else {"reason": limits}
         for dtype, limits in found.items()
     }
     return found
+
+
+def agreed(found: dict[str, DeviceLimits | str]) -> dict[str, DeviceLimits | str]:
+    """The same limits with one bandwidth and one cost of a launch: they do not depend on the type of a product.
+
+    The largest bandwidth and the smallest cost count: what disturbs such a measurement makes it worse.
+    """
+    known = [limits for limits in found.values() if isinstance(limits, DeviceLimits)]
+    return {
+        dtype: dataclasses.replace(
+            limits,
+            bandwidth_gb_s=max(other.bandwidth_gb_s for other in known),
+            launch_us=min(other.launch_us for other in known),
+        )
+        if isinstance(limits, DeviceLimits)
+        else limits
+        for dtype, limits in found.items()
+    }
 
 
 def profile(job: Job, study: Study, layout: Layout, group: Group, args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from gainwatt.errors import UnavailableError
 from gainwatt.limits import DeviceLimits
 from gainwatt.modeling import load_tokenizer
+from gainwatt.profiling import trial
 from gainwatt.profiling.arms import load_arm, set_attention
 from gainwatt.profiling.generate import Generator
 from gainwatt.profiling.roofs import limits_of
@@ -92,13 +94,13 @@ def test_attention_is_switched_or_unavailable(loaded):
 
 
 def test_a_trial_looks_at_everything(loaded, tokenizer):
-    trial = try_arm(loaded, Load(2, 8, 4), tokenizer, kernels=True)
-    assert trial.status == "ok"
-    assert trial.look is not None
-    assert trial.look.step_launches > 10
-    assert trial.used_bytes == loaded.parameter_bytes
-    assert trial.words is not None
-    assert trial.ids.shape == (2, 8)
+    found = try_arm(loaded, Load(2, 8, 4), tokenizer, kernels=True)
+    assert found.status == "ok"
+    assert found.look is not None
+    assert found.look.step_launches > 10
+    assert found.used_bytes == loaded.parameter_bytes
+    assert found.words is not None
+    assert found.ids.shape == (2, 8)
     assert try_arm(loaded, Load(1, 8, 1), tokenizer, kernels=False).look_reason == "profile.kernels is off"
 
 
@@ -117,10 +119,10 @@ def test_a_failure_is_a_row(loaded, tokenizer, monkeypatch, error, status):
         raise error
 
     monkeypatch.setattr(loaded.model, "generate", fail)
-    trial = try_arm(loaded, Load(1, 8, 4), tokenizer, kernels=False)
-    assert trial.status == status
-    assert trial.reason
-    assert "\n" not in trial.reason
+    found = try_arm(loaded, Load(1, 8, 4), tokenizer, kernels=False)
+    assert found.status == status
+    assert found.reason
+    assert "\n" not in found.reason
 
 
 def test_other_failures_are_none():
@@ -134,3 +136,17 @@ def test_limits_say_why_there_are_none():
     assert limits_of({"fp16": known}, "fp16") == (known, None)
     assert limits_of({"fp16": "no room"}, "fp16") == (None, "no room")
     assert limits_of({}, "fp16")[1] == "the limits were not measured"
+
+
+def test_a_model_that_torch_did_not_compile_is_unavailable(loaded, tokenizer, monkeypatch):
+    compiled = dataclasses.replace(loaded, arm=Arm("fp32", "compile", "sdpa", "fp32~compile"))
+    eager = trial.Generator
+    monkeypatch.setattr(trial, "Generator", lambda model, mode, **options: eager(model, "eager", **options))
+    monkeypatch.setattr(trial, "compiled_graphs", lambda: 3)
+    found = try_arm(compiled, Load(1, 8, 4), tokenizer, kernels=False)
+    assert found.status == "unavailable"
+    assert "did not compile" in found.reason
+    counts = iter([3, 4, 4, 4])
+    monkeypatch.setattr(trial, "compiled_graphs", lambda: next(counts))
+    assert try_arm(compiled, Load(1, 8, 4), tokenizer, kernels=False).status == "ok"
+    assert try_arm(compiled, Load(1, 6, 6), tokenizer, kernels=False).status == "ok"  # the same sizes: all is there

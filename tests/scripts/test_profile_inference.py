@@ -191,3 +191,11 @@ def test_a_missing_checkpoint_and_a_missing_section_are_named(prepared, main, tm
     file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "profile"}))
     with pytest.raises(InputError, match="has no section profile"):
         run(main, file)
+
+
+def test_bandwidth_and_launches_are_those_of_the_machine(main):
+    agreed = sys.modules[main.__module__].agreed
+    found = agreed({"fp16": DeviceLimits(10, 0.5, 3, "a"), "bf16": DeviceLimits(12, 0.7, 4, "b"), "fp32": "no room"})
+    assert found["fp16"] == DeviceLimits(12, 0.5, 3, "a")
+    assert found["bf16"] == DeviceLimits(12, 0.7, 3, "b")
+    assert found["fp32"] == "no room"

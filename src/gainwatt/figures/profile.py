@@ -9,8 +9,8 @@ from gainwatt.tables.profile import Measured, cells
 from gainwatt.tables.results import Results
 
 LINES = {"eager": "-", "static": ":", "compile": "--", "cuda-graphs": "-."}
-COLOURS = (*style.COLOURS[:7], style.BASE_COLOUR)
-"""Yellow is too light for lines; grey takes its place."""
+COLOURS = (*style.COLOURS[:6], style.BASE_COLOUR, "#882255")
+"""Yellow is too light for lines, and black is the baseline's: grey and wine red take their places."""
 DODGE = 1.025
 
 
@@ -30,7 +30,7 @@ def shown(results: Results) -> dict[str, list[Measured]]:
 
 def looks(arms: dict[str, list[Measured]]) -> dict[str, dict[str, Any]]:
     """Colour by scheme, line by mode, marker by arm: the baseline black."""
-    schemes = list(dict.fromkeys(found[0].cell["scheme"] for found in arms.values()))
+    schemes = list(dict.fromkeys(found[0].cell["scheme"] for found in arms.values() if not found[0].cell["baseline"]))
     colours = {scheme: COLOURS[place % len(COLOURS)] for place, scheme in enumerate(schemes)}
     made = {}
     for place, (arm, found) in enumerate(arms.items()):

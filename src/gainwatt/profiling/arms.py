@@ -34,6 +34,8 @@ class LoadedArm:
     load_peak_mib: float | None
     resident_mib: float | None = None
     """What the arm holds now: `after_load_mib`, and what its first forward pass added for good."""
+    compiled: bool = False
+    """Whether torch was seen to compile it: another load may find what it needs compiled already."""
 
     @property
     def dtype_bytes(self) -> int:

@@ -78,12 +78,14 @@ def _try(loaded: LoadedArm, load: Load, tokenizer: Any, trial: Trial, *, kernels
     with owned(loaded):
         generator.forget_cache()
     ids = torch.tensor(prompt_ids(tokenizer, load.batch, load.prompt_tokens), device=loaded.model.device)
-    graphs = compiled_graphs() if loaded.arm.mode in COMPILED else 0
+    compiles = loaded.arm.mode in COMPILED and load.new_tokens > 1
+    graphs = compiled_graphs() if compiles else 0
     with owned(loaded):
         begin = time.perf_counter()
         generator(ids, load.new_tokens)
         trial.first_call_s = time.perf_counter() - begin
-    if loaded.arm.mode in COMPILED and load.new_tokens > 1 and compiled_graphs() == graphs:
+    loaded.compiled |= compiles and compiled_graphs() > graphs
+    if compiles and not loaded.compiled:
         raise UnavailableError(
             "transformers did not compile this model: its quantization or its layers do not allow it"
         )
