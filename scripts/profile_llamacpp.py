@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gainwatt import cli
+from gainwatt import cli, environment
 from gainwatt.errors import InputError
 from gainwatt.job import Job
 from gainwatt.llamacpp.arms import SESSION, Arm, arms_of
@@ -65,8 +65,10 @@ def measure(job: Job, section: LlamaCpp, arms: dict[str, Arm], args: argparse.Na
     run(job, session)
     describe(job, session)
     unmetered = job.meter.sources.reasons | session.absent
+    machine = environment.capture()
     written = [
-        write_arm(job, arm, files[arm.type], visits.of(arm.name), about(prompts), unmetered) for arm in arms.values()
+        write_arm(job, arm, files[arm.type], visits.of(arm.name), about(prompts), unmetered, machine)
+        for arm in arms.values()
     ]
     job.settings["arms"] = [path.stem for path in written]
     job.on_written(visits.remove)

@@ -61,7 +61,10 @@ def expected(study: Study) -> set[tuple[str, str]]:
     wanted |= {("train_sft_control", variant) for variant in control_variants(study)}
     quality = [stage for stage, section in QUALITY.items() if getattr(study, section) is not None]
     wanted |= {(stage, cell.name) for stage in quality for cell in evaluation_cells(study)}
-    wanted |= set(branch_records(study))
+    # One session writes the records of all arms; an arm's is not the first output of a job.
+    wanted |= {(s, name) for s, name in branch_records(study) if s != "profile_llamacpp" or name == "session"}
+    if study.llamacpp is not None and study.llamacpp.source == "base":
+        wanted |= {("prepare_data", "data"), (base_stage(study), "base")}
     records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
     ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
     ends |= {("validate", str(layout.tables / "validation.csv")), ("check", str(layout.tables / "checked.json"))}
@@ -105,6 +108,12 @@ def test_perplexity_and_tasks_run_for_every_cell_where_the_study_asks_for_them(t
     rules = Counter(rule for rule, _ in jobs(done.stdout + done.stderr))
     cells = len(evaluation_cells(load_study(path)))
     assert (rules["evaluate_perplexity"], rules["evaluate_tasks"]) == (cells, cells)
+
+
+def test_fetch_brings_gguf_files_alone_where_nothing_else_is_measured(tmp_path):
+    done = snakemake(tmp_path, "fetch", config=(f"study={ROOT / 'config' / 'tinyllama.yaml'}",))
+    assert done.returncode == 0, done.stderr
+    assert {rule for rule, _ in jobs(done.stdout + done.stderr)} == {"fetch", "fetch_gguf"}
 
 
 def test_fetch_brings_data_and_model_only(tmp_path):

@@ -109,7 +109,8 @@ def write_session(
     for arm in arms:
         bad = (without or {}).get(arm.name)
         rows = failed(arm, *bad) if bad else visits(study, arm, metered=metered, noise=noise)
-        write_arm(job, arm, FILE, rows, {"sd": []}, {} if metered else {"cpu_package": "no RAPL"})  # type: ignore[arg-type]
+        unmetered = {} if metered else {"cpu_package": "no RAPL"}
+        write_arm(job, arm, FILE, rows, {"sd": []}, unmetered, {"python": "3.11"})  # type: ignore[arg-type]
         if not bad and arm.name in ("cpu", "gpu"):
             name = f"window {arm.name} sd generate"
             phases.append({"name": name, "path": name, "depth": 0, "start_s": start, "seconds": 5.0})

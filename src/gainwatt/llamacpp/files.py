@@ -21,6 +21,7 @@ from gainwatt.study.model import hub_id, is_hub
 KIND = "gainwatt-gguf-files"
 MAGIC = b"GGUF"
 PLAIN = "plain.gguf"
+FOUND = "found"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def bring(section: LlamaCpp, folder: Path, base: Checkpoint | None, texts: Seque
     if base is not None:
         return _from_base(section, folder, base, texts)
     found = _found(section, folder)
-    files = {name: look_into(path, TYPES[name], "found") for name, path in found.items()}
+    files = {name: look_into(path, TYPES[name], FOUND) for name, path in found.items()}
     for name in section.quant_types:
         if name not in files:
             files[name] = _made_again(section, folder, found, TYPES[name])
@@ -160,7 +161,7 @@ def check_magic(path: Path) -> None:
 
 
 def look_into(path: Path, wanted: GgufType, origin: str) -> GgufFile:
-    """What a file holds. Raises InputError where it is no GGUF file, or none of its matrices is of the type."""
+    """What a file holds. Raises InputError where it is no GGUF file, or its matrices are of another type."""
     import gguf
 
     check_magic(path)
@@ -169,7 +170,9 @@ def look_into(path: Path, wanted: GgufType, origin: str) -> GgufFile:
     except Exception as error:  # the reader stumbles over a truncated file in many ways
         raise InputError(f"{path} is truncated or damaged: {error}", "download or make it again") from error
     matrices = Counter(tensor.tensor_type.name for tensor in tensors if len(tensor.shape) > 1)
-    if not any(block in matrices for block in wanted.blocks):
+    # Every file holds some matrices of other types; one that was found must have its type's as the commonest.
+    kept = {name for name, count in matrices.items() if origin != FOUND or count == max(matrices.values())}
+    if not kept & set(wanted.blocks):
         kinds = ", ".join(sorted(matrices)) or "none"
         raise InputError(
             f"{path} is to be {wanted.label}, and its matrices are stored as {kinds}: the widths of the model do not "

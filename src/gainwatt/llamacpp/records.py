@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gainwatt import environment
 from gainwatt.atomic import atomic_path
 from gainwatt.job import Job
 from gainwatt.llamacpp.arms import SESSION, Arm
@@ -35,9 +34,13 @@ NO_SPLIT = "llamacpp.split_energy is off: prefill was not measured alone"
 
 
 def write_arm(
-    job: Job, arm: Arm, file: GgufFile, visits: Sequence[Row], prompts: dict[str, Any], unmetered: dict[str, str]
-) -> Path:
-    """Write the record of one arm from all of its visits; returns its path. `unmetered`: boundary -> why no joules."""
+    job: Job, arm: Arm, file: GgufFile, visits: Sequence[Row], prompts: dict[str, Any], unmetered: dict[str, str],
+    machine: dict[str, Any],
+) -> Path:  # fmt: skip
+    """Write the record of one arm from all of its visits; returns its path.
+
+    `unmetered`: boundary -> why it has no joules; `machine`: what environment.capture() says.
+    """
     path = job.record_path.with_name(f"{arm.name}.json")
     failed = next((visit for visit in visits if visit["status"] != "ok"), None)
     rows = [] if failed else [row for visit in visits for row in visit["windows"]]
@@ -58,7 +61,7 @@ def write_arm(
             "outputs": outputs,
             "phases": [],
             "energy": _energy(),
-            "environment": environment.capture(),
+            "environment": machine,
             "command": ["python", *sys.argv],
         },
     )
