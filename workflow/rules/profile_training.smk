@@ -5,7 +5,11 @@ rule profile_training:
         base=LAYOUT.manifest("base"),
         data=LAYOUT.data("train"),
     output:
-        record=LAYOUT.record("profile_training", "base.{weights}"),
+        record=report(
+            LAYOUT.record("profile_training", "base.{weights}"),
+            caption="../report/train_profile.rst",
+            category="Profiles",
+        ),
     log:
         LAYOUT.log("profile_training", "base.{weights}"),
     benchmark:
