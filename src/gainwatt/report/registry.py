@@ -407,6 +407,10 @@ FIGURES: dict[str, tuple[str, str, str]] = {
 """Figure -> section, title, help; an empty section: the report draws it itself, from the same table."""
 
 INVERTIBLE = {
+    "serving_latency",
+    "serving_energy",
+    "serving_goodput",
+    "serving_roofs",
     "profile_batch",
     "profile_roofline",
     "head_pruning",
