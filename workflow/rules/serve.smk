@@ -19,9 +19,7 @@ rule benchmark_serving:
         mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "serve").mem_mb),
         runtime=workflow_help.growing(workflow_help.needs(STUDY, "serve").runtime_min),
     params:
-        python=lambda wildcards: workflow_help.leased(
-            STUDY, "serve", wildcards.scheme
-        ),
+        python=lambda wildcards: workflow_help.leased(STUDY, "serve", wildcards.scheme),
         environment=lambda wildcards: workflow_help.environment_of(
             STUDY, "serve", wildcards.scheme
         ),
