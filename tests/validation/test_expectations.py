@@ -258,7 +258,7 @@ def test_a_record_that_breaks_it_is_found_and_named(study, check, severity, wher
     assert "the check cannot be made" not in " ".join(f.what for f in mine if f.check != "clock")
 
 
-ELSEWHERE = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+ELSEWHERE = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")} | {"llamacpp"}
 """Modules, such as those of optional branches, whose expectations have a test file of their own."""
 
 
