@@ -22,7 +22,7 @@ def complete(spec: ServerSpec, found: dict[str, Any]) -> dict[str, Any]:
         "engine": spec.engine,
         "scheme": spec.scheme,
         "dtype": spec.compute_dtype,
-        "prefix_cache": spec.prefix_cache,
+        "prefix_cache": found.get("prefix_cache", spec.prefix_cache),
         "tensor_parallel": spec.tensor_parallel,
         "memory_fraction": spec.memory_fraction,
         "quantization_asked": spec.quantization,

@@ -14,6 +14,7 @@ from gainwatt.errors import InputError, UnavailableError
 from gainwatt.serving.adapters import adapter_for, base, llamacpp, vllm, vllm_memory, vllm_plain_awq
 from gainwatt.serving.adapters.base import Address
 from gainwatt.serving.ask import counters
+from gainwatt.serving.facts import complete
 from gainwatt.serving.local.__main__ import ERROR_MARK
 from gainwatt.serving.spec import ServerSpec
 
@@ -220,7 +221,12 @@ def test_the_buffers_of_llama_cpp(spec, monkeypatch):
     ]
     facts = adapter_for("llamacpp").facts(spec("gguf-q4_0", "llamacpp"), lines, Address("http://x", {}))
     assert facts["memory_mib"] == {"weights": 2.5, "kv_cache": 0.5, "activations": 6.0, "reserved": 9.0}
-    assert (facts["engine_version"], facts["quantization"]) == ("b7000-abc", "Q4_0")
+    assert (facts["engine_version"], facts["quantization"], facts["prefix_cache"]) == ("b7000-abc", "Q4_0", False)
+    python = [*lines, "INFO:     Uvicorn running on http://127.0.0.1:8123 (Press CTRL+C to quit)"]
+    asked = spec("gguf-q4_0", "llamacpp")
+    assert (
+        complete(asked, adapter_for("llamacpp").facts(asked, python, Address("http://x", {})))["prefix_cache"] is True
+    )
     told = adapter_for("llamacpp").facts(spec("gguf-q4_0", "llamacpp"), lines[:1], Address("http://x", {}))
     assert told["memory_mib"]["reserved"] is None
 

@@ -67,6 +67,8 @@ class LlamaCppAdapter:
             or next((f"llama.cpp {found[1]}" for x in lines if (found := _BUILD.search(x))), None),
             "quantization": spec.stored.options.get("block_type"),
             "quantization_kernel": {"llama.cpp": (spec.stored.loader("llamacpp") or spec.stored.loaders[0]).kernel},
+            # llama-cpp-python keeps what a prompt shares with the one before it, and cannot be told not to.
+            "prefix_cache": spec.prefix_cache or any("Uvicorn running" in line for line in lines),
             "cuda_graphs": None,
             "max_model_len": context,
             "max_num_seqs": parallel,
