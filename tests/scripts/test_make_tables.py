@@ -13,9 +13,13 @@ from factories import ROOT, run_script, study_content, write_all_records, write_
 from gainwatt.study import load_study
 
 TABLES = {
-    "accuracy_matrix", "paired_quant_effect", "gains", "gain_survival", "changed_items", "cost_per_correct",
-    "energy_by_job", "training", "quantization", "weights", "weight_errors", "weight_changes",
-    "weight_layers", "perplexity", "tasks", "training_payback",
+    "accuracy_matrix", "paired_quant_effect", "gains", "gain_survival", "changed_items", "perplexity", "tasks",
+    "cost_per_correct", "training_payback", "energy_by_job", "training", "quantization", "weights", "weight_errors",
+    "weight_changes", "weight_layers", "inference_benchmark", "profile", "profile_ratios", "profile_claims",
+    "profile_definitions", "serving_benchmark", "serving_offline", "serving_online", "serving_capacity",
+    "serving_kernels", "heads", "head_scores", "head_changes", "head_agreement", "head_pruning", "llamacpp_backends",
+    "llamacpp_per_token", "llamacpp_arms", "llamacpp_ablations", "llamacpp_ranking", "llamacpp_race",
+    "published_inference", "train_profile", "train_profile_ratios", "train_profile_published", "train_profile_steps",
 }  # fmt: skip
 
 

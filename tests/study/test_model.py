@@ -55,8 +55,8 @@ def test_what_decides_no_result_changes_no_hash(sections):
 @pytest.mark.parametrize(
     ("sections", "stages"),
     [
-        ({"train": {"learning_rate": 2e-6}}, {"train_grpo", "train_sft_control"}),
-        ({"train": {"lora": {"r": 4}}}, {"train_grpo"}),
+        ({"train": {"learning_rate": 2e-6}}, {"train_grpo", "train_sft_control", "profile_training"}),
+        ({"train": {"lora": {"r": 4}}}, {"train_grpo", "profile_training"}),
         ({"evaluate": {"max_new_tokens": 9}}, {"evaluate_gsm8k", "evaluate_endpoint", "prune_heads"}),
         ({"diagnose": {"group_size": 64}}, {"diagnose_weights"}),
         ({"statistics": {"survival_margin": 0.03}}, {"make_tables", "make_figures"}),
@@ -68,6 +68,7 @@ def test_what_decides_no_result_changes_no_hash(sections):
             {
                 "warm_start",
                 "train_grpo",
+                "profile_training",
                 "train_sft_control",
                 "quantize",
                 "evaluate_gsm8k",
@@ -81,8 +82,10 @@ def test_what_decides_no_result_changes_no_hash(sections):
             {"model": {"dtype": "fp32"}},
             {
                 "fetch_model",
+                "profile_inference",
                 "warm_start",
                 "train_grpo",
+                "profile_training",
                 "quantize",
                 "evaluate_gsm8k",
                 "evaluate_endpoint",
@@ -101,6 +104,7 @@ def test_what_decides_no_result_changes_no_hash(sections):
         ({"heads": {}}, {"score_heads"}),
         ({"heads": {"prune": {}}}, {"score_heads", "prune_heads"}),
         ({"llamacpp": {}}, {"fetch_gguf", "profile_llamacpp"}),
+        ({"profile": {}}, {"profile_inference"}),
     ],
 )
 def test_a_setting_changes_its_own_stages_only(sections, stages):
