@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 from gainwatt import cli, environment
@@ -38,6 +39,7 @@ from gainwatt.serving.sessions import Session, board_memory, session_of
 from gainwatt.study import Cell, Layout, Study, check_cell
 from gainwatt.study.serving import Serve
 from gainwatt.study.serving_cells import STAGE, Load, Start, loads, served_cells, starts
+from gainwatt.workflow import find_interpreter
 
 
 def serve_of(study: Study, cell: Cell) -> Serve:
@@ -79,7 +81,9 @@ def with_roofs(bench: Bench) -> Bench:
     limits, reason = None, "serve.limits is false"
     if bench.serve.limits:
         kept = bench.work.parent / f"limits.{bench.dtype}.json"
-        limits, found = machine_limits(bench.dtype, kept, machine_name(environment.capture()))
+        # An engine's own environment may have no torch (llama.cpp's has none).
+        python = sys.executable if find_spec("torch") else find_interpreter(bench.study, "core") or sys.executable
+        limits, found = machine_limits(bench.dtype, kept, machine_name(environment.capture()), python)
         reason = found or ""
     return dataclasses.replace(bench, roofs=Roofs.of(bench.checkpoint.folder, limits, bench.dtype, reason or None))
 

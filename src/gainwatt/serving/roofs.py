@@ -25,10 +25,13 @@ print(json.dumps(measure_limits(device(), sys.argv[1]).as_dict()))
 """
 
 
-def machine_limits(dtype: str, kept: Path, machine: str) -> tuple[DeviceLimits | None, str | None]:
+def machine_limits(
+    dtype: str, kept: Path, machine: str, python: str = sys.executable
+) -> tuple[DeviceLimits | None, str | None]:
     """Limits of the device for `dtype`, or None with the reason; measured once for each `machine` and kept in `kept`.
 
-    `machine` names what the limits belong to, so that a folder that moves to another machine measures anew.
+    `machine` names what the limits belong to, so that a folder that moves to another machine measures anew; `python` is
+    an interpreter with torch.
     """
     try:
         content = json.loads(kept.read_text(encoding="utf-8"))
@@ -38,7 +41,7 @@ def machine_limits(dtype: str, kept: Path, machine: str) -> tuple[DeviceLimits |
         pass
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CODE, dtype], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
+            [python, "-c", _CODE, dtype], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
         )
         found = DeviceLimits(**json.loads(done.stdout.splitlines()[-1]))
     except subprocess.CalledProcessError as error:
