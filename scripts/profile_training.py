@@ -30,7 +30,7 @@ from gainwatt.study import BASE, Study
 from gainwatt.study.sections import Lora, Train
 from gainwatt.study.train_profile import STAGE, TrainProfile, long_tail_threshold, profiled_bases
 from gainwatt.training.resume import last_complete, step_of
-from gainwatt.training.settings import lora_config
+from gainwatt.training.settings import lora_config, prompts_per_step
 from gainwatt.training.start import check_processes, load_policy, make_config, prompt_rows
 from gainwatt.training.steplog import StepLog
 
@@ -56,6 +56,18 @@ def profiled_train(study: Study, section: TrainProfile) -> Train:
     """The study's training as it is profiled: as many steps as asked for, adapters in any case."""
     changed = {"max_steps": section.steps + section.warmup_steps, "save_steps": section.save_steps}
     return study.train.model_copy(update={**changed, "lora": study.train.lora or Lora()})
+
+
+def check_prompts(train: Train, items: list[Item]) -> None:
+    """Raise InputError where one step needs more prompts than there are: TRL would make no step, and say nothing."""
+    needed = prompts_per_step(train)
+    if len(items) < needed:
+        raise InputError(
+            f"one step takes {needed:g} prompts ({train.per_device_train_batch_size} x "
+            f"{train.gradient_accumulation_steps} completions in groups of {train.num_generations}), and there are "
+            f"{len(items)}",
+            "raise train_profile.prompts, or lower train.per_device_train_batch_size",
+        )
 
 
 def make_trainer(
@@ -121,6 +133,7 @@ def profile(job: Job, study: Study, args: argparse.Namespace) -> None:
         check_processes()
         base = read_manifest(args.base)
         items = read_items(args.data, limit=section.prompts or study.train.prompts)
+        check_prompts(train, items)
         job.add_input("base", base.sha256)
         job.add_input("data", file_sha256(args.data))
         identity = f"{study.settings_sha256(STAGE)} {args.scheme} {base.sha256} {file_sha256(args.data)}"

@@ -232,3 +232,10 @@ def test_what_the_study_does_not_name_is_refused(place, tiny_folder):
     done = run_script("profile_training", *options(place, tiny_folder), "--set", "train_profile=null")
     assert done.returncode == 2
     assert "has no section train_profile" in done.stderr
+
+
+def test_fewer_prompts_than_a_step_takes_are_refused(place, tiny_folder):
+    done = run_script("profile_training", *options(place, tiny_folder), "--set", "train_profile.prompts=1")
+    assert done.returncode == 2
+    assert "one step takes 2 prompts (2 x 2 completions in groups of 2), and there are 1" in done.stderr
+    assert "raise train_profile.prompts" in done.stderr
