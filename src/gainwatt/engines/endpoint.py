@@ -81,7 +81,16 @@ class EndpointEngine:
             "max_tokens": max_new_tokens, "min_tokens": 0, "stop_token_ids": self.stop_ids, "stop": None,
             "ignore_eos": False, "seed": 0, "skip_special_tokens": True, "stream": False, "return_token_ids": True,
         }  # fmt: skip
-        self.settings: dict[str, Any] = {
+        self.settings: dict[str, Any] = self._settings(concurrency)
+        # llama.cpp leaves the stop token out of its count, OpenAI's other servers count it.
+        self._stop_uncounted = self.settings["server_facts"].get("engine") == "llamacpp"
+        if self._stop_uncounted:
+            # Its own name for the penalty; the server of llama-cpp-python would otherwise apply 1.1.
+            self._pinned["repeat_penalty"] = self.settings["repeat_penalty"] = repetition_penalty
+
+    def _settings(self, concurrency: int) -> dict[str, Any]:
+        """Every field that is sent, and what the server tells of itself."""
+        return {
             "engine": "endpoint",
             **{name: value for name, value in self._pinned.items() if name != "stream"},
             "batch_size": concurrency,
@@ -90,11 +99,6 @@ class EndpointEngine:
             "prompts_as_text": False,
             "server_facts": self._facts(),
         }
-        # llama.cpp leaves the stop token out of its count, OpenAI's other servers count it.
-        self._stop_uncounted = self.settings["server_facts"].get("engine") == "llamacpp"
-        if self._stop_uncounted:
-            # Its own name for the penalty; the server of llama-cpp-python would otherwise apply 1.1.
-            self._pinned["repeat_penalty"] = self.settings["repeat_penalty"] = repetition_penalty
 
     def warm_up(self, requests: Sequence[Request], tokens: int = 4) -> None:
         """Generate a few tokens for the shortest prompt, and learn whether the server takes prompts in tokens."""

@@ -9,6 +9,14 @@ from gainwatt.engines.base import Request
 from gainwatt.engines.transformers import TransformersEngine
 from gainwatt.serving.local.batch import Batcher
 
+_HOW = {
+    "memory_mib.weights": "bytes of all parameters and buffers",
+    "memory_mib.kv_cache": "largest key-value cache of the batch so far",
+    "memory_mib.activations": "peak of allocated memory less weights and cache",
+    "memory_mib.reserved": "torch's caching allocator",
+    "max_concurrency": "free GPU memory over the cache of max_model_len tokens; activations come on top",
+}
+
 
 def most_requests(free_bytes: float, token_bytes: float, context: int) -> float:
     """How many requests of `context` tokens fit into `free_bytes`, with a fraction."""
@@ -45,23 +53,8 @@ class Service:
 
         from gainwatt.modeling import memory_mib
 
-        held = self._engine.memory()
-        peak_kv = self.batcher.peak_kv_bytes / 2**20
-        weights = held.metrics["parameter_bytes"] / 2**20
-        peak, reserved = memory_mib()["peak_allocated_mib"], memory_mib()["reserved_mib"]
+        memory, reasons = self._memory()
         running, waiting = self.batcher.load()
-        memory: dict[str, float | None] = {"weights": weights, "kv_cache": peak_kv, "reserved": reserved}
-        reasons = {
-            "kv_cache_tokens": "the cache grows with the batch; there is no pool",
-            "max_concurrency": "no GPU, or no request so far: the cache grows until memory ends",
-        }  # fmt: skip
-        if peak is None:
-            why = "no GPU: torch counts allocated memory on GPUs only"
-            memory["activations"] = None
-            reasons |= {"memory_mib.activations": why, "memory_mib.reserved": why}
-        else:
-            memory["activations"] = max(0.0, peak - weights - peak_kv)
-        fits = self._fits()
         return {
             "engine_version": f"transformers {transformers.__version__}",
             "quantization_kernel": self._kernels,
@@ -69,7 +62,7 @@ class Service:
             "cuda_graphs": False,
             "max_model_len": self.context,
             "max_num_seqs": self.batcher.max_rows,
-            "max_concurrency": fits,
+            "max_concurrency": self._fits(),
             "memory_mib": memory,
             "peak_rss_mib": memory_mib()["peak_rss_mib"],
             "peak_rows": self.batcher.peak_rows,
@@ -77,14 +70,27 @@ class Service:
             "waiting": waiting,
             "events": list(self.batcher.events),
             "null_reasons": reasons,
-            "how": {
-                "memory_mib.weights": "bytes of all parameters and buffers",
-                "memory_mib.kv_cache": "largest key-value cache of the batch so far",
-                "memory_mib.activations": "peak of allocated memory less weights and cache",
-                "memory_mib.reserved": "torch's caching allocator",
-                "max_concurrency": "free GPU memory over the cache of max_model_len tokens; activations come on top",
-            },
+            "how": _HOW,
         }
+
+    def _memory(self) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Memory in parts (MiB), and why a number is not there."""
+        from gainwatt.modeling import memory_mib
+
+        reasons = {
+            "kv_cache_tokens": "the cache grows with the batch; there is no pool",
+            "max_concurrency": "no GPU, or no request so far: the cache grows until memory ends",
+        }
+        weights = self._engine.memory().metrics["parameter_bytes"] / 2**20
+        cache = self.batcher.peak_kv_bytes / 2**20
+        now = memory_mib()
+        peak = now["peak_allocated_mib"]
+        memory: dict[str, float | None] = {"weights": weights, "kv_cache": cache, "reserved": now["reserved_mib"]}
+        memory["activations"] = None if peak is None else max(0.0, peak - weights - cache)
+        if peak is None:
+            why = "no GPU: torch counts allocated memory on GPUs only"
+            reasons |= {"memory_mib.activations": why, "memory_mib.reserved": why}
+        return memory, reasons
 
     def _fits(self) -> float | None:
         """Requests of `context` tokens whose keys and values fill the GPU's free memory; None without a GPU."""
