@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from pyarrow import parquet
 
 from factories import ROOT, run_script, script_main, study_content, write_study
+from gainwatt.energy.device import Device, DeviceError, DeviceInfo
 from gainwatt.errors import InputError
 from gainwatt.llamacpp import child
 from gainwatt.llamacpp.files import GgufFile, write_files
@@ -72,6 +74,40 @@ def test_a_session_writes_one_record_per_arm(study, monkeypatch, capsys):
     loaded = load_study(study)
     results = Results.load(loaded, Layout.of(loaded))
     assert [row["arm"] for row in tables.arms(results)] == ["cpu", "cpu", "gpu", "cpu-q8_0", "gpu-q8_0"]
+
+
+class Counter(Device):
+    """A device that counts the joules of a constant power."""
+
+    def __init__(self, label, boundary, watts):
+        super().__init__(DeviceInfo(label, boundary, "rapl", label), has_counter=True, counter_tick_s=None)
+        self.watts = watts
+
+    def counter_j(self):
+        return self.watts * time.monotonic()
+
+    def power_w(self):
+        raise DeviceError("counts energy only")
+
+
+def test_joules_of_an_arm_are_those_of_the_whole_boundary(study, monkeypatch):
+    devices = [Counter("cpu:0", "cpu_package", 60.0), Counter("dram:0", "dram", 5.0)]
+    monkeypatch.setattr("gainwatt.energy.sources.open_rapl", lambda root: (devices, {}))
+    monkeypatch.setattr(child, "COMMAND", WORKER)
+    run = script_main("profile_llamacpp")
+    options = ["--study", str(study), "--arms", "cpu", "--set", "llamacpp.boundary=[cpu_package, dram]"]
+    assert run(options) == 0
+    record = read_record(records(study) / "cpu.json")
+    for row in parquet.read_table(records(study) / "cpu.windows.parquet").to_pylist():
+        assert row["gross_j"] == pytest.approx(65.0 * row["seconds"], rel=0.1)
+        assert row["cpu_package_gross_j"] == pytest.approx(60.0 * row["seconds"], rel=0.1)
+        assert row["gpu_board_gross_j"] is None
+    assert record["metrics"]["sd_mean_w"] == pytest.approx(65.0, rel=0.1)
+    assert record["metrics"]["sd_own_device_j_per_token"] > 0
+    # idle_s is 0 in this study: there is no idle power, and so no net energy.
+    assert "idle" in record["null_reasons"]["sd_net_j_per_request"]
+    session = read_record(records(study) / "session.json")
+    assert session["energy"]["gross_j"] > 0
 
 
 def test_killed_in_the_middle_it_goes_on_with_what_is_left(study, tmp_path):
