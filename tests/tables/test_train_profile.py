@@ -21,7 +21,8 @@ PUBLISHED = ("Mean rollout time", "Rollouts/minute", "Peak VRAM", "Mean power dr
 @pytest.fixture
 def study(tmp_path):
     section = {"bases": ["bnb-nf4", "fp16"], "steps": 12, "warmup_steps": 1}
-    return load_study(write_study(tmp_path, study_content(tmp_path, matrix=False, published="powerbench", train_profile=section)))
+    content = study_content(tmp_path, matrix=False, published="powerbench", train_profile=section)
+    return load_study(write_study(tmp_path, content))
 
 
 @pytest.fixture
