@@ -136,6 +136,7 @@ def agreed(found: dict[str, DeviceLimits | str]) -> dict[str, DeviceLimits | str
 def profile(job: Job, study: Study, layout: Layout, group: Group, args: argparse.Namespace) -> None:
     """Load every arm, measure every load that is left, and fill the record."""
     wanted, settings = loads(study), section(study)
+    job.listed_phases = 1  # every window stands in its cell
     with job.phase("check"):
         checkpoints, missing = read_checkpoints(job, layout, group)
         if not checkpoints:

@@ -23,6 +23,7 @@ from typing import Any, Self
 from gainwatt import environment
 from gainwatt.disk import check_room
 from gainwatt.energy import EnergyMeter
+from gainwatt.energy.phase_report import LISTED_PER_PATH
 from gainwatt.errors import UnavailableError
 from gainwatt.lock import RecordLock
 from gainwatt.oom import is_out_of_memory
@@ -46,6 +47,8 @@ class Job:
         self.outputs: dict[str, dict[str, Any]] = {}
         self.status = "ok"
         self.reason: str | None = None
+        self.listed_phases = LISTED_PER_PATH
+        """Occurrences of each phase that the record lists; the totals count all of them."""
         self._active = active
         self._afterwards: list[Callable[[], None]] = []
         self._lock = RecordLock(record)
@@ -147,7 +150,7 @@ class Job:
 
     def phases(self) -> list[dict[str, Any]]:
         """The finished phases in order."""
-        return self._meter.phases()
+        return self._meter.phases(self.listed_phases)
 
     def _write(self) -> None:
         trace = self.record_path.with_suffix(".trace.parquet")

@@ -77,6 +77,8 @@ def test_a_group(prepared, main, capsys):
     assert len(calls) == 6 * 2
     assert {call["order"] for call in calls if call["batch"] == 1} == set(range(6))
     assert record["settings"]["limits"]["fp32"]["how"] == "made up"
+    paths = [phase["path"] for phase in record["phases"]]
+    assert len(paths) == len(set(paths))
     assert not (layout.work(STAGE, GROUP) / "loads.jsonl").exists()
     assert "3 arms, 2 windows each" in capsys.readouterr().err
 
