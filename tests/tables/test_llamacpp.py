@@ -247,3 +247,19 @@ def test_a_file_of_the_wrong_size_and_two_that_are_one(study):
     assert not {check for check, _ in findings(study)} & {"gguf_size", "gguf_files_differ"}
     write_files_record(study, {"q8_0": entry | {"bytes": 500_000}, "q4_0": entry})
     assert {("gguf_size", "error"), ("gguf_files_differ", "error")} <= findings(study)
+
+
+def test_the_report_of_a_study_without_matrix_misses_nothing_of_it(study):
+    from gainwatt.report.material import Material
+    from gainwatt.report.page import report_page
+    from gainwatt.tables.write import write_csv
+
+    layout = Layout.of(study)
+    results = Results.load(study, layout)
+    for name in ("backends", "arms"):
+        write_csv(layout.tables / f"llamacpp_{name}.csv", getattr(tables, name)(results))
+    page = report_page(Material.read(study, layout, "study.yaml"), [], None)
+    assert "llama.cpp: backends, ablations, types" in page
+    assert "This study profiles" in page
+    for heading in ("Accuracy of every cell", "Does the gain survive?", "Cost per correct answer"):
+        assert f"{heading}</h2>" not in page

@@ -19,8 +19,11 @@ from gainwatt.report.provenance import Source, record_view, source
 from gainwatt.report.registry import ELSEWHERE, FIGURES, SECTIONS, TABLES, TableSpec
 from gainwatt.report.settings import settings_groups
 from gainwatt.report.tables import view
+from gainwatt.study.branches import BRANCHES
 
 MAX_SVG_BYTES = 400_000
+OF_MATRIX = ("matrix", "survival", "cost", "training")
+"""Sections that begin with what a study without matrix never has: it misses neither them nor their tables."""
 
 
 class Builder:
@@ -35,7 +38,8 @@ class Builder:
         made = []
         for key in SECTIONS:
             section = Section(key)
-            self._START.get(key, Builder._nothing)(self, section)
+            if self.material.study.matrix or key not in OF_MATRIX:
+                self._START.get(key, Builder._nothing)(self, section)
             if key not in self._OWN:
                 self._figures(section)
                 self._tables(section)
@@ -131,6 +135,8 @@ class Builder:
         listed = entry.get("files")
         files = [str(file) for file in listed] if isinstance(listed, list) else []
         title, help_text = str(entry.get("title") or title), str(entry.get("caption") or help_text)
+        if not files and not self._missed(section, str(entry.get("made_from"))):
+            return
         if not files:
             section.add("message", f"Figure “{title}”: {entry.get('reason') or 'it was not drawn'}.")
             return
@@ -164,13 +170,18 @@ class Builder:
                     title = name.replace("_", " ").capitalize()
                     self._table(section, TableSpec(name, "appendix", title, "", stages=("*",)))
 
+    def _missed(self, section: Section, stage: str = "") -> bool:
+        """Whether a reader misses what is not there: a study without matrix asks for its optional branches alone."""
+        inside = (*OF_MATRIX, "weights", "energy") if stage else (*OF_MATRIX, "weights")
+        return self.material.study.matrix or stage in BRANCHES or section.id not in inside
+
     def _table(self, section: Section, spec: TableSpec) -> None:
         table = self.material.tables.get(spec.source)
         if table is None:
-            if not spec.optional:
+            if not spec.optional and self._missed(section):
                 section.add("message", f"Table “{spec.title}”: tables/{spec.source}.csv is not there; run make_tables.")
             return
-        if not table.rows and spec.optional:
+        if not table.rows and (spec.optional or not self._missed(section)):
             return
         if not table.rows:
             section.add("message", f"Table “{spec.title}”: {spec.empty}")

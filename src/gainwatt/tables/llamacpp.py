@@ -113,6 +113,8 @@ def _compared(
     results: Results, comparison: str, members: list[Arm], suite: str, records: dict[Arm, Record], rounds: Any
 ) -> list[Row]:
     inside = [arm for arm in members if suite in arm.suites(_section(results))]
+    if len(inside) < 2:
+        return []
     first = next((arm for arm in inside if records[arm]["status"] == "ok"), None)
     rows = []
     for arm in inside:
