@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from gainwatt import cli, environment
 from gainwatt.checkpoint import read_manifest
@@ -130,8 +131,11 @@ def refuse(bench: Bench, start: Start, load: Load, status: str, reason: str | No
         job.status, job.reason = status, f"the engine did not start: {reason}"
 
 
-def run_start(bench: Bench, start: Start, left: list[Load]) -> None:
-    """Measure the loads that are left of one start. An engine that failed or ran out of memory is started anew."""
+def run_start(bench: Bench, start: Start, left: list[Load]) -> dict[str, Any]:
+    """Measure the loads that are left of one start. An engine that failed or ran out of memory is started anew.
+
+    Returns how the engine ended: which of its processes were left, and whether the GPU's memory came back.
+    """
     session, idle = session_of(bench, start), Idle()
     with contextlib.closing(session):
         for place, load in enumerate(left):
@@ -141,13 +145,14 @@ def run_start(bench: Bench, start: Start, left: list[Load]) -> None:
                 if status != "ok":
                     for unmeasured in left[place:]:
                         refuse(bench, start, unmeasured, status, reason)
-                    return
+                    break
             if measure(bench, session, start, load, idle) in ("oom", "failed"):
                 session.close()
+    return session.stopped
 
 
-def write_grid(bench: Bench, record: Path) -> bool:
-    """The record that lists all cells; False and none while cells are left to do."""
+def write_grid(bench: Bench, record: Path, stopped: dict[str, dict[str, Any]]) -> bool:
+    """The record that lists all cells, and how the engines of this run ended; False and none while cells are left."""
     found = {}
     for start in starts(bench.study, bench.cell):
         for load in loads(bench.serve, start.mode):
@@ -160,6 +165,7 @@ def write_grid(bench: Bench, record: Path) -> bool:
         bench.name_inputs(job)
         counted = Counter(entry["status"] for entry in found.values())
         job.metrics |= {"cells": len(found), **{f"cells_{status}": counted[status] for status in STATUSES}}
+        job.settings["stopped"] = stopped
         job.settings["cells"] = {path.stem: file_sha256(path) for path in found}
     failed = sorted(path.stem for path, entry in found.items() if entry["status"] == "failed")
     if failed:
@@ -188,12 +194,13 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         raise InputError(f"the study has no load {unknown[0]!r}", f"it has: {', '.join(sorted(wanted))}")
     bench = make_bench(study, serve, cell, args)
+    stopped = {}
     for start in starts(study, cell):
         left = [load for load in bench.left(start) if not args.only or load.name in args.only]
         if left:
             bench = bench if bench.roofs.shape else with_roofs(bench)
-            run_start(bench, start, left)
-    if not write_grid(bench, args.record or layout.record(STAGE, cell.name)):
+            stopped[start.name] = run_start(bench, start, left)
+    if not write_grid(bench, args.record or layout.record(STAGE, cell.name), stopped):
         print("some cells are left: run the script again without --only", file=sys.stderr, flush=True)
     return 0
 

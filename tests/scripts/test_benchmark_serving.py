@@ -51,6 +51,7 @@ def test_a_server_and_this_process(prepared):
     assert done.returncode == 0, done.stderr
     grid = read_record(layout.record(STAGE, "base.fp32"))
     assert (grid["metrics"]["cells"], grid["metrics"]["cells_ok"]) == (8, 8)
+    assert grid["settings"]["stopped"]["base.fp32.start-online"]["processes_left"] == []
     fixed, natural = cell(layout, "offline-fixed-b2"), cell(layout, "offline-natural-b2")
     assert fixed["metrics"]["new_tokens_mean"] == 4.0
     assert (fixed["metrics"]["num_prompts"], fixed["metrics"]["num_batches"]) == (8, 4)

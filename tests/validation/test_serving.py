@@ -48,7 +48,16 @@ def listed_before(study):
     edit(study, STAGE, "base.bf16", change)
 
 
+def left_behind(**ended):
+    def change(record):
+        record["settings"]["stopped"] = {"base.bf16.start-online": ended}
+
+    return lambda study: edit(study, STAGE, "base.bf16", change)
+
+
 BREAKS = [
+    ("serving_stopped", "warning", left_behind(gpu_memory_returned=False, gpu_memory_reason="gpu:0 holds 900 MiB")),
+    ("serving_stopped", "warning", left_behind(processes_left=["123"])),
     ("serving_failed", "error", failed),
     ("serving_throughput", "error", metrics(OFFLINE, throughput_tok_s=1.0)),
     ("serving_throughput", "error", metrics(NATURAL, new_tokens_mean=3.0)),

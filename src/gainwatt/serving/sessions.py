@@ -29,7 +29,9 @@ from gainwatt.workflow import find_interpreter
 
 
 class Session(Protocol):
-    """One start of an engine."""
+    """One start of an engine. `stopped` says how it ended, once it is closed: see `gainwatt.serving.server.Server`."""
+
+    stopped: dict[str, Any]
 
     def start(self) -> None:
         """Bring the engine up. Raises what keeps it from coming up."""
@@ -58,9 +60,12 @@ class OfflineSession:
     def __init__(self, bench: Bench, start: Start) -> None:
         self.bench, self._start = bench, start
         self._running: InProcess | None = None
+        self._before = gpu_memory.GpuMemory(reason="it was not started")
+        self.stopped: dict[str, Any] = {}
 
     def start(self) -> None:
         """See `Session`."""
+        self._before = gpu_memory.in_use()
         self._running = InProcess(self.bench, self._start)
 
     def facts(self) -> dict[str, Any]:
@@ -98,8 +103,12 @@ class OfflineSession:
     def close(self) -> None:
         """See `Session`."""
         running, self._running = self._running, None
-        if running is not None:
-            running.close()
+        if running is None:
+            return
+        loaded = gpu_memory.in_use()
+        running.close()
+        if self.bench.serve.engine == "vllm":  # the other engines leave this process's own context on the board
+            self.stopped = gpu_memory.came_back(self._before, loaded)
 
 
 class OnlineSession:
@@ -149,6 +158,8 @@ class OnlineSession:
             job.status, job.reason = "failed", f"{error.what}; {error.hint}"
         finally:
             journal.close()
+            length = {"max_tokens": prompts.new_tokens, "ignore_eos": prompts.fixed, "dtype": self.bench.dtype}
+            job.settings["effective"] = {"temperature": 0, **runner.target.extra, **length}
             facts = _safe_facts(self)
             self._fill(job, load, run, idle, prompts, facts)
             job.metrics["earlier_attempt_requests"] = len(journal.earlier)

@@ -144,6 +144,16 @@ def serving_capacity(study: Collected, record: Record) -> Iterator[Problem]:
         yield Problem(f"{carried:g}/s was carried, and {missed:g}/s was not", _AGAIN)
 
 
+@each_record(WARNING, source="gainwatt.serving.server", stages=_STAGES)
+def serving_stopped(study: Collected, record: Record) -> Iterator[Problem]:
+    """Every engine ended without leaving a process or memory of the GPU behind, which the next one would lack."""
+    for name, ended in (record["settings"].get("stopped") or {}).items():
+        if ended.get("gpu_memory_returned") is False:
+            yield Problem(f"after {name}: {ended.get('gpu_memory_reason')}", "see which process holds it: nvidia-smi")
+        if ended.get("processes_left"):
+            yield Problem(f"{name} left processes: {ended['processes_left']}", "end them by their id")
+
+
 @each_record(ERROR, source="SHA-256 of the cells' records", stages=_STAGES)
 def serving_grid(study: Collected, record: Record) -> Iterator[Problem]:
     """The record of a checkpoint lists its cells as they are."""
