@@ -7,6 +7,7 @@ number of arms that are better with confidence, so that arms which nothing tells
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import statistics
@@ -19,6 +20,9 @@ _UNBOUNDED = 50.0
 """An interval that reaches over e^50 on either side says nothing: two rounds that differ have no more to say."""
 Rounds = Mapping[int, float]
 """Round -> value; all values are positive."""
+
+
+_quantile = functools.cache(two_sided_t)  # the same for every pair of a ranking
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def paired_ratio(first: Rounds, second: Rounds, confidence: float) -> Ratio:
     mean = statistics.fmean(logs)
     if len(logs) < 2:
         return Ratio(math.exp(mean), None, None, len(logs))
-    half = two_sided_t(confidence, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    half = _quantile(confidence, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     if half > _UNBOUNDED:
         return Ratio(math.exp(mean), None, None, len(logs))
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
