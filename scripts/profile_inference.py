@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -42,12 +43,13 @@ from gainwatt.workflow import find_interpreter
 
 def read_checkpoints(job: Job, layout: Layout, group: Group) -> tuple[dict[str, Checkpoint], dict[str, str]]:
     """Checkpoint of each arm's scheme, hashed; and for those that could not be made here, the reason."""
+    read = functools.cache(read_manifest)  # the unquantized schemes share one checkpoint, and gigabytes are hashed once
     found: dict[str, Checkpoint] = {}
     missing: dict[str, str] = {}
     for scheme in dict.fromkeys(arm.scheme for arm in group.arms):
         manifest = layout.manifest(group.variant, scheme)
         try:
-            found[scheme] = read_manifest(manifest)
+            found[scheme] = read(manifest)
         except UnavailableError as error:
             missing[scheme] = error.what
             continue
