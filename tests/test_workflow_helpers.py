@@ -68,9 +68,30 @@ def test_jobs_of_slurm_do_not_ask_the_hub(file, monkeypatch, slurm, given, expec
         monkeypatch.setenv(name, value or "")
         if value is None:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     workflow.study_from_config({"study": str(file)}, ROOT)
     assert os.environ.get("HF_HUB_OFFLINE") == expected
     os.environ.pop("HF_HUB_OFFLINE", None)
+
+
+@pytest.mark.parametrize(
+    ("slurm", "given", "expected"),
+    [
+        (None, {}, None),
+        ("7", {}, ""),
+        ("7", {"CUDA_VISIBLE_DEVICES": "1"}, "1"),
+        ("7", {"SLURM_STEP_GPUS": "1"}, None),
+    ],
+)
+def test_a_job_of_slurm_without_gpus_sees_none(file, monkeypatch, slurm, given, expected):
+    for name in ("SLURM_JOB_ID", *workflow.GIVEN_GPUS):
+        monkeypatch.setenv(name, "")  # so that the test leaves none behind
+        monkeypatch.delenv(name)
+    for name, value in (given | ({"SLURM_JOB_ID": slurm} if slurm else {})).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    workflow.study_from_config({"study": str(file)}, ROOT)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == expected
 
 
 def test_resources_grow_with_the_attempt():

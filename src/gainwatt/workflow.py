@@ -39,6 +39,8 @@ from gainwatt.weights.variants import control_variants, diagnosed_variants
 DEFAULT_STUDY = "config/demo.yaml"
 STUDY_VARIABLE = "GAINWATT_STUDY"
 OVERRIDES_VARIABLE = "GAINWATT_SET"
+GIVEN_GPUS = ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "ROCR_VISIBLE_DEVICES")
+"""Variables of which Slurm sets one in a job that it has given GPUs."""
 QUALITY = {"evaluate_perplexity": "perplexity", "evaluate_tasks": "tasks"}
 """Stages that run for every cell where the study has their section."""
 
@@ -57,6 +59,9 @@ def study_from_config(config: Mapping[str, Any], root: Path) -> Study:
     study = load_study(path, overrides)
     if "SLURM_JOB_ID" in os.environ:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `fetch` has brought everything; a node must not try for minutes
+        if not any(name in os.environ for name in GIVEN_GPUS):
+            # Nodes that do not fence GPUs off show a job all of them, and those that it was not given are other jobs'.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ[STUDY_VARIABLE] = path
     os.environ[OVERRIDES_VARIABLE] = json.dumps(overrides)
     source = str(root / "src")

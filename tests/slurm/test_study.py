@@ -29,6 +29,8 @@ def test_a_study_from_training_to_report(place):
     trained = here.record("train_grpo", "grpo-s0")
     assert trained["metrics"]["steps"] == 4
     assert trained["energy"]["gross_j"] > 0
+    boards = [device for device in here.record("warm_start", "base")["energy"]["devices"] if device.get("uuid")]
+    assert boards == []  # it asked for no GPU, and the node has two
     jobs = [here.cluster.job(job) for job in here.runs[0].submitted()]
     assert {(job["Comment"].split("_wildcards")[0], job["Partition"]) for job in jobs} == {
         ("rule_warm_start", "cpu"), ("rule_diagnose_weights", "gpu"), ("rule_train_grpo", "gpu"),
