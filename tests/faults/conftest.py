@@ -39,6 +39,10 @@ STUDY: dict[str, Any] = {
 }  # fmt: skip
 
 CELL = ("--variant", "grpo-s0", "--scheme", "bnb-nf4")
+HEADS = (
+    "heads={max_prompts: 5, permutations: 199, prune: {percents: [50], random_draws: 1, items: 3, "
+    "perplexity: {corpus: 'data:validation', window: 32, stride: 16}}}"
+)
 COMMANDS: dict[str, tuple[str, ...]] = {
     "prepare_data": (),
     "warm_start": (),
@@ -53,6 +57,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "profile={variants: [grpo-s0], baseline: fp32, batches: [1, 2], prompt_tokens: [4], new_tokens: [2], "
         "repeats: 2, window_s: 0, warmup_runs: 0, kernels: false}",
     ),
+    "score_heads": ("--variant", "grpo-s0", "--scheme", "fp32", "--set", HEADS),
+    "prune_heads": ("--variant", "grpo-s0", "--set", HEADS),
     "train_sft_control": (),
     "diagnose_weights": ("--variant", "grpo-s0"),
     "profile_training": (

@@ -19,7 +19,13 @@ ITEM = ("index", "prompt_sha256", "gold", "text", "answer", "correct", "tokens",
 CALL = ("arm", "batch", "order", "call")
 STEP = ("step", "reward", "loss", "prompt_indices", "completion_tokens_mean")
 PROFILED = ("step", "warmup", "status", "reward", "loss", "prompt_indices", "completion_tokens", "idle_slot_steps")
-KEPT = {"evaluate_gsm8k": ITEM, "train_grpo": STEP, "profile_training": PROFILED, "profile_inference": CALL}
+KEPT = {
+    "evaluate_gsm8k": ITEM,
+    "train_grpo": STEP,
+    "profile_training": PROFILED,
+    "profile_inference": CALL,
+    "prune_heads": ("point",),
+}
 """Columns of the tables beside records that do not differ between any two runs."""
 
 
