@@ -251,7 +251,7 @@ def diagnosis_options(study: Study, layout: Layout, variant: str) -> dict[str, l
 
 
 def part_names(study: Study, stage: str, name: str) -> list[str]:
-    """Names of the records that a rule writes beside the one called `name`: one more of them makes the rule run again."""
+    """Names of the records that a rule writes beside the one called `name`: one more makes the rule run again."""
     return [part for of, part in part_records(study) if of == stage and part.startswith(f"{name}.")]
 
 

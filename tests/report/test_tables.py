@@ -5,7 +5,8 @@ from __future__ import annotations
 from gainwatt.report import tables
 from gainwatt.report.columns import column_of
 from gainwatt.report.material import read_table
-from gainwatt.report.registry import TABLES, TableSpec
+from gainwatt.report.registry import TABLES
+from gainwatt.report.specs import TableSpec
 
 
 def read(tmp_path, text, name="t"):

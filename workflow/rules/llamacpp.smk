@@ -1,5 +1,12 @@
 # Profile of llama.cpp. A study without the section `llamacpp` asks for neither rule.
 from gainwatt.llamacpp import targets as llamacpp_targets
+from gainwatt.study import is_hub
+
+# What comes from the hub is the login node's work, as for the other rules that bring something.
+if STUDY.llamacpp is not None and is_hub(STUDY.llamacpp.source):
+
+    localrules:
+        fetch_gguf,
 
 
 # The GGUF file of every quantization type: downloaded, found, or made by llama.cpp.

@@ -5,36 +5,9 @@ A column that is not listed here gets its label and unit from its name: units en
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from gainwatt.report.formats import KINDS
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its key in the table, label, kind (see formats.KINDS), unit, help, and the key of an upper end."""
-
-    key: str
-    label: str
-    kind: str = "number"
-    unit: str = ""
-    help: str = ""
-    high: str = ""
-
-    @property
-    def numeric(self) -> bool:
-        """Whether its values are numbers."""
-        return KINDS[self.kind][1]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Every key of the table that the column shows."""
-        return (self.key, self.high) if self.high else (self.key,)
-
-
-def _c(key: str, label: str, kind: str = "number", unit: str | None = None, text: str = "", high: str = "") -> Column:
-    return Column(key, label, kind, KINDS[kind][0] if unit is None else unit, text, high)
-
+from gainwatt.report.column import Column
+from gainwatt.report.column import described as _c
+from gainwatt.report.columns_branches import COLUMNS
 
 _KNOWN = (
     _c("variant", "variant", "code", text="base, or the model trained with this seed"),
@@ -152,25 +125,6 @@ _KNOWN = (
     _c("mcnemar_p_holm_reference", "p, reference (Holm)", "p"),
     _c("mcnemar_p_holm_base", "p, base (Holm)", "p"),
     _c("perplexity", "perplexity"),
-    _c("batch", "batch", "count", text="sequences generated at once"),
-    _c("latency_ms_mean", "latency of a batch", "number", "ms"),
-    _c("latency_ms_low", "interval", "number", "ms", high="latency_ms_high"),
-    _c("gross_j_per_ktok", "gross energy", "number", "J per 1000 tokens"),
-    _c("gross_j_per_ktok_low", "interval", "number", "J per 1000 tokens", high="gross_j_per_ktok_high"),
-    _c("net_j_per_ktok", "net energy", "number", "J per 1000 tokens"),
-    _c("edp_js", "energy-delay product", "number", "J·s", "gross joules per request x seconds of its batch"),
-    _c("used_bytes", "weights in use", "bytes"),
-    _c("decode_over_roof", "decode over its roof", "share"),
-    _c("throughput_ratio", "throughput", "number", "×"),
-    _c("throughput_ratio_low", "interval", "number", "×", high="throughput_ratio_high"),
-    _c("gross_j_per_token_ratio", "gross energy", "number", "×"),
-    _c("gross_j_per_token_ratio_low", "interval", "number", "×", high="gross_j_per_token_ratio_high"),
-    _c("net_j_per_token_ratio", "net energy", "number", "×"),
-    _c("net_j_per_token_ratio_low", "interval", "number", "×", high="net_j_per_token_ratio_high"),
-    _c("decode_regime", "decoding is bound by", "code"),
-    _c("ours", "ours", "number", "×"),
-    _c("ours_low", "interval", "number", "×", high="ours_high"),
-    _c("claimed", "claimed", "text"),
     _c("perplexity_low", "interval", high="perplexity_high"),
     _c("nll_minus_reference", "against reference", "number", "nats/token"),
     _c("nll_minus_reference_low", "interval", "number", "nats/token", high="nll_minus_reference_high"),
@@ -191,124 +145,12 @@ _KNOWN = (
     _c("update_rms_over_step", "update / step of the grid"),
     _c("quantized_change_ratio", "kept size of the change", "number", "×"),
     _c("quantized_change_cosine", "cosine with the change"),
-    _c("steps_ok", "steps", "count", text="measured steps that went well"),
-    _c("oom_count", "out of memory", "count", text="measured steps that ran out of memory"),
-    _c("rollout_s_mean", "rollout", "number", "s", "all rollouts of a step, which are generated together"),
-    _c("rollout_s_mean_low", "interval", "number", "s", high="rollout_s_mean_high"),
-    _c("rollout_s_p95", "rollout, p95", "number", "s"),
-    _c("update_s_mean", "forward and backward", "number", "s"),
-    _c("peak_allocated_step_mib", "peak on the GPU", "number", "MiB"),
-    _c("peak_rss_step_mib", "peak in main memory", "number", "MiB"),
-    _c("gross_j_per_rollout", "energy of a rollout", "number", "J"),
-    _c("gross_j_per_rollout_low", "interval", "number", "J", high="gross_j_per_rollout_high"),
-    _c("net_j_per_rollout", "net", "number", "J"),
-    _c("gross_j_per_step_low", "interval", "number", "J", high="gross_j_per_step_high"),
-    _c("net_j_per_step", "net", "number", "J"),
-    _c("long_tail_rate", "long tail", "share", text="rollouts above the threshold, counted to the first end token"),
-    _c("long_tail_low_rate", "interval", "share", high="long_tail_high_rate"),
-    _c("idle_slot_rate", "idle slots", "share", text="slots x steps in which an ended completion waits for others"),
-    _c("ratio", "ratio", "number", "×"),
-    _c("ratio_low", "interval", "number", "×", high="ratio_high"),
-    _c("baseline", "against", "code"),
-    _c("measured_low", "interval", high="measured_high"),
-    _c("note", "note", "note"),
-    _c("layer_idx", "layer", "count"),
-    _c("head_idx", "head", "count", text="query head, from 0"),
-    _c("kv_head_idx", "key/value head", "count", text="several query heads share one under grouped queries"),
-    _c("heads", "heads", "count"),
-    _c("tv_distance", "distance", text="total variation, plug-in estimate: too large by about the mean of its null"),
-    _c("mean_activation_reasoning", "mean, reasoning"),
-    _c("mean_activation_general", "mean, general"),
-    _c("tv_distance_low", "interval", high="tv_distance_high"),
-    _c("tv_crossfit", "distance, from below", text="cross-fitted: 0 on average without a difference, never too large"),
-    _c("tv_null_mean", "distance by chance", text="mean over relabelled pairs of prompts"),
-    _c("q_value", "q", "p", text="Benjamini and Hochberg's, over the heads of the cell"),
-    _c("q_value_matched", "q, matched", "p"),
-    _c("q_value_split_half", "q, halves", "p"),
-    _c("p_family", "p (family-wise)", "p", text="of the largest standardised distance among all heads"),
-    _c("tv_matched", "distance, matched", text="against prompts with the same words and length"),
-    _c("tv_split_half", "distance, halves", text="between two halves of the reasoning prompts"),
-    _c("heads_above_null_general", "differ from general", "count"),
-    _c("heads_above_null_matched", "differ from matched", "count"),
-    _c("heads_above_null_split_half", "differ between halves", "count"),
-    _c("tv_max_general", "largest distance"),
-    _c("tv_max_matched", "largest, matched"),
-    _c("null_tv_mean_general", "distance by chance"),
-    _c("top_heads", "highest distances", "long"),
-    _c("bottom_heads", "lowest distances", "long"),
-    _c("depth_spearman", "depth", text="rank correlation of layer and distance"),
-    _c("depth_spearman_low", "interval", high="depth_spearman_high"),
-    _c("top_tenth_late_share", "top tenth in the last third", "share"),
-    _c("tv_spearman", "same ranks", text="rank correlation of the distances before and after"),
-    _c("tv_spearman_low", "interval", high="tv_spearman_high"),
-    _c(
-        "change_dw_spearman",
-        "change against weights",
-        text="rank correlation of the change of a head's distance and of its weights",
-    ),
-    _c("change_dw_spearman_low", "interval", high="change_dw_spearman_high"),
-    _c("heads_moved", "heads moved", "count"),
-    _c("tv_change", "change of the distance"),
-    _c("tv_change_low", "interval", high="tv_change_high"),
-    _c("dw_norm", "change of the weights", text="Frobenius norm over the head's part of o_proj and q_proj"),
-    _c("dw_relative", "relative change", text="the same over the norm of the base's weights"),
-    _c("strategy", "first off", "code"),
-    _c("percent", "heads off", "number", "%"),
-    _c("draw", "draw", "count"),
-    _c("n_pruned_heads", "heads off", "count"),
-    _c("accuracy_minus_random", "against random", "points"),
-    _c("accuracy_minus_random_low", "interval", "points", high="accuracy_minus_random_high"),
-    _c("nll_minus_none", "against unpruned", "number", "nats/token"),
-    _c("nll_minus_none_low", "interval", "number", "nats/token", high="nll_minus_none_high"),
-    _c("nll_minus_random", "against random", "number", "nats/token"),
-    _c("nll_minus_random_low", "interval", "number", "nats/token", high="nll_minus_random_high"),
-    _c("tokens_per_item", "tokens per answer"),
-    _c("tokens_per_item_low", "interval", high="tokens_per_item_high"),
-    _c("gross_j_per_item", "energy of an answer", "number", "J"),
-    _c("gross_j_per_item_low", "interval", "number", "J", high="gross_j_per_item_high"),
     _c("setting", "setting", "code"),
     _c("recorded", "in the record", "code"),
     _c("wanted", "in the study", "code"),
-    _c("kernel", "kernel asked for", "code", text="empty: the engine's own choice"),
-    _c("lengths", "lengths", "code", text="natural: questions and answers as they are; fixed: all alike"),
-    _c("load", "load", "code", text="b: batch size; c: clients; r: arrivals per second"),
-    _c("throughput_tok_s_low", "interval", "number", "tokens/s", high="throughput_tok_s_high"),
-    _c("gross_j_per_token", "energy", "number", "J/token"),
-    _c("net_j_per_token", "net energy", "number", "J/token", text="above the board at rest"),
-    _c("gross_j_per_good_request", "energy of a request within the service level", "number", "J"),
-    _c("decode_tok_s", "decode", "number", "tokens/s"),
-    _c("decode_roof_share", "of its roof", "share"),
-    _c("prefill_roof_share", "prefill of its roof", "share"),
-    _c("decode_bound", "bound by", "code", text="launch: the device waits for its host"),
-    _c("slo_met_share", "within the service level", "share"),
-    _c("goodput_requests_per_s", "goodput", "number", "requests/s"),
-    _c("capacity_requests_per_s", "largest rate carried", "number", "requests/s"),
-    _c("missed_requests_per_s", "smallest rate missed", "number", "requests/s"),
-    _c("max_concurrency", "requests that fit", text="of the longest length, into the cache of keys and values"),
-    _c("quantization_kernel", "kernel", "code"),
-    _c("over_reference", "speed over the reference", "number", "×"),
-    _c("over_own_choice", "over the own choice", "number", "×"),
     _c("path", "record", "code"),
-    _c("arm", "arm", "code", text="the setting or scheme; after ~ what differs from the first mode and attention"),
-    _c("backend", "backend", "code"),
-    _c("suite", "suite", "code"),
-    _c("type", "type", "code"),
-    _c("comparison", "comparison", "code"),
-    _c("winner", "winner", "code"),
-    _c("fastest", "fastest", "code"),
-    _c("tied_with", "tied with", "code"),
-    _c("latency_s", "latency", "number", "s", "of a request, without loading"),
-    _c("latency_low_s", "interval", "number", "s", "over the windows", high="latency_high_s"),
-    _c("edp_gross_js", "EDP", "number", "J·s", "gross joules of a request times its latency"),
-    _c("edp_net_js", "EDP, net", "number", "J·s"),
-    _c("edp_published_js", "EDP with loading, own device", "number", "J·s", "as a published study defines it"),
-    _c("edp_per_token_js", "EDP per token, own device", "number", "J·s", "as a published study defines it"),
-    _c("latency_ratio_low", "interval", high="latency_ratio_high"),
-    _c("gross_j_ratio_low", "interval", high="gross_j_ratio_high"),
-    _c("edp_gross_ratio_low", "interval", high="edp_gross_ratio_high"),
-    _c("share_of_bandwidth", "share of read bandwidth", "number", "", "above 1: the weights come from caches"),
 )
-KNOWN = {column.key: column for column in _KNOWN}
+KNOWN = {column.key: column for column in (*_KNOWN, *COLUMNS)}
 
 _SUFFIXES = (
     ("_sha256", "hash", ""),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gainwatt.report.blocks import Block
-from gainwatt.report.columns import Column, column_of
+from gainwatt.report.column import Column
+from gainwatt.report.columns import column_of
 from gainwatt.report.material import Material
 from gainwatt.report.tables import make
 

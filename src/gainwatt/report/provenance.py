@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gainwatt.record import Record
-from gainwatt.report.columns import Column
+from gainwatt.report.column import Column
 from gainwatt.report.material import Material
 from gainwatt.report.tables import View, make
 

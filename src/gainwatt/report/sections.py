@@ -16,8 +16,9 @@ from gainwatt.report.environment import environment_facts
 from gainwatt.report.formats import number
 from gainwatt.report.material import Material
 from gainwatt.report.provenance import Source, record_view, source
-from gainwatt.report.registry import ELSEWHERE, FIGURES, SECTIONS, TABLES, TableSpec
+from gainwatt.report.registry import ELSEWHERE, FIGURES, SECTIONS, TABLES
 from gainwatt.report.settings import settings_groups
+from gainwatt.report.specs import TableSpec
 from gainwatt.report.tables import view
 from gainwatt.study.branches import BRANCHES
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gainwatt.report import formats
-from gainwatt.report.columns import KNOWN, Column, column_of
+from gainwatt.report.column import Column
+from gainwatt.report.columns import KNOWN, column_of
 from gainwatt.report.material import Row, Table
-from gainwatt.report.registry import TableSpec
+from gainwatt.report.specs import TableSpec
 
 MAX_ROWS = 500
 

@@ -159,12 +159,11 @@ class Study(Section):
         check_parallel(self)
         if self.data.source == "embedded":
             self._check_embedded_sizes()
+        variants = ["base", *(f"grpo-s{seed}" for seed in self.train.seeds if self.matrix)]
         if self.profile is not None:
-            trained = [f"grpo-s{seed}" for seed in self.train.seeds] if self.matrix else []
-            profiling.check(self.profile, ["base", *trained], list(names))
+            profiling.check(self.profile, variants, list(names))
         if self.serve is not None:
-            trained = [f"grpo-s{seed}" for seed in self.train.seeds] if self.matrix else []
-            serving.check(self.serve, ["base", *trained], list(names))
+            serving.check(self.serve, variants, list(names))
         if self.heads is not None:
             check_heads(self.heads, list(names))
         return self

@@ -77,7 +77,7 @@ class Serve(Section):
     """The serving benchmark: speed, latency, memory and energy of every chosen checkpoint under each load."""
 
     engine: Literal["vllm", "transformers", "llamacpp"] = "vllm"
-    """What serves. vllm and llamacpp have environments of their own (`make env NAME=vllm`), where the rule then runs."""
+    """What serves. vllm and llamacpp have environments of their own (`make env NAME=vllm`), where the rule runs."""
     variants: tuple[str, ...] | None = None
     """Variants that are served (none: all of the study)."""
     schemes: tuple[str, ...] | None = None

@@ -135,8 +135,9 @@ def _unreachable(task: str, path: str, config: Any, error: Exception, settings: 
     mode = "with tasks.offline: true nothing is fetched" if settings.offline else "the hub could not be reached"
     return UnavailableError(
         f"the task {task} needs the data set {named}, which is not on this machine ({mode}): {first}",
-        f"run `make fetch` where there is internet; or `hf download --repo-type dataset {path} --local-dir {task}-data` "
-        f"there, copy that folder, and set tasks.local_data: {{{task}: FOLDER}}; or set tasks.offline: false",
+        "run `make fetch` where there is internet; or "
+        f"`hf download --repo-type dataset {path} --local-dir {task}-data` there, copy that folder, and set "
+        f"tasks.local_data: {{{task}: FOLDER}}; or set tasks.offline: false",
     )
 
 
