@@ -19,7 +19,7 @@ from gainwatt import cli
 from gainwatt.checkpoint import Checkpoint, read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.job import Job
-from gainwatt.modeling import device, load_model, load_tokenizer, memory_mib
+from gainwatt.modeling import NO_GPU_MEMORY, device, load_model, load_tokenizer, memory_mib
 from gainwatt.quantization.calibration import load_calibration
 from gainwatt.schemes import Scheme, get_scheme
 from gainwatt.study import BASE, DENSE, Study
@@ -27,7 +27,7 @@ from gainwatt.weights.measure import Plan
 from gainwatt.weights.memory import peak_rss_mib, reset_peak_rss
 from gainwatt.weights.outputs import activation_rows, compare_outputs
 from gainwatt.weights.quantizers import quantizer
-from gainwatt.weights.run import diagnose, write_rows, write_table
+from gainwatt.weights.run import diagnose, write_rows
 from gainwatt.weights.stored_record import compare_stored, read_stored
 from gainwatt.weights.summary import null_reasons, summarize
 from gainwatt.weights.update import column_name
@@ -108,7 +108,7 @@ def look_at_text(
     for metric in text_metrics(study)[1:]:
         column = metric.removesuffix("_mean")
         job.metrics[metric] = sum(row[column] for row in activations) / len(activations)
-    add_table(job, args.record, "activations", activations)
+    job.add_table("activations", activations)
     rows: list[dict[str, Any]] = []
     for name, other, scheme in others:
         if "transformers" not in scheme.engines:
@@ -126,7 +126,7 @@ def look_at_text(
         job.metrics[f"final_state_relative_error_{key}"] = change.block_errors[-1]
         rows += change.rows(name)
     if rows:
-        add_table(job, args.record, "outputs", rows)
+        job.add_table("outputs", rows)
 
 
 def text_metrics(study: Study) -> list[str]:
@@ -141,13 +141,6 @@ def null_outputs(job: Job, name: str, reason: str) -> None:
         job.null(f"{metric}_{column_name(name)}", reason)
 
 
-def add_table(job: Job, record: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    """Write rows to `<record stem>.<name>.parquet`."""
-    path = record.with_suffix(f".{name}.parquet")
-    write_table(path, rows)
-    job.add_output(name, path)
-
-
 def run(job: Job, study: Study, args: argparse.Namespace) -> None:
     """Weights, what is stored of them quantized, text where it is given, then memory."""
     reset_peak_rss()
@@ -159,7 +152,7 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
     with job.phase("stored"):
         rows = compare_stored(job, study, checkpoint, base, stored)
         if rows:
-            add_table(job, args.record, "stored", rows)
+            job.add_table("stored", rows)
     if args.data is not None:
         reference = get_scheme(study.quantize.reference)
         others = [] if base is None else [(BASE, base, reference)]
@@ -170,11 +163,7 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
         for metric in text_metrics(study):
             job.null(metric, "no text was given (diagnose.outputs, --data)")
     job.metrics["peak_rss_mib"] = peak_rss_mib()
-    allocated = memory_mib()["peak_allocated_mib"]
-    if allocated is None:
-        job.null("peak_allocated_mib", "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
-    else:
-        job.metrics["peak_allocated_mib"] = allocated
+    job.measured({"peak_allocated_mib": memory_mib()["peak_allocated_mib"]}, NO_GPU_MEMORY)
 
 
 def quantized_option(text: str) -> tuple[str, Path]:

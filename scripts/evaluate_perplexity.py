@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
-from gainwatt.atomic import atomic_path
 from gainwatt.checkpoint import Checkpoint, read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.job import Job
-from gainwatt.modeling import load_model, load_tokenizer, memory_mib, reset_peak_memory
+from gainwatt.modeling import NO_GPU_MEMORY, load_model, load_tokenizer, memory_mib, reset_peak_memory
 from gainwatt.perplexity.corpus import Corpus, read_corpus
 from gainwatt.perplexity.measure import Scorer
 from gainwatt.perplexity.partial import WindowSums
@@ -105,25 +104,11 @@ def measure(job: Job, study: Study, args: argparse.Namespace) -> None:
         job.null(name, reason)
     job.metrics["score_s"] = partial.seconds
     job.metrics["throughput_tok_s"] = encoded.tokens / partial.seconds
-    for name, value in memory_mib().items():
-        if value is None:
-            job.null(name, "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
-        else:
-            job.metrics[name] = value
+    job.measured(memory_mib(), NO_GPU_MEMORY)
     job.settings["effective"] |= {"batch_size": scorer.batch_size, "prefix_token_id": encoded.prefix_token_id}
     job.settings["events"] = scorer.events
-    write_windows(job, args.record.with_suffix(".windows.parquet"), window_rows(encoded, partial.done))
+    job.add_table("windows", window_rows(encoded, partial.done))
     job.on_written(partial.remove)
-
-
-def write_windows(job: Job, path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the per-window table beside the record."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with atomic_path(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(rows), temporary, compression="zstd")
-    job.add_output("windows", path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
-from gainwatt.atomic import atomic_path, write_json
+from gainwatt.atomic import write_json
 from gainwatt.checkpoint import Checkpoint, read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.gsm8k.data import read_items
 from gainwatt.job import Job
-from gainwatt.modeling import load_model, load_tokenizer, memory_mib, reset_peak_memory
+from gainwatt.modeling import NO_GPU_MEMORY, load_model, load_tokenizer, memory_mib, reset_peak_memory
 from gainwatt.oom import is_out_of_memory
 from gainwatt.record import text_sha256
 from gainwatt.schemes import get_scheme
@@ -82,7 +82,7 @@ def evaluate(job: Job, study: Study, args: argparse.Namespace) -> None:
     for name, reason in reasons.items():
         job.null(name, reason)
     describe(job, runner, kept)
-    write_samples(job, args.record.with_suffix(".samples.parquet"), [row for part in kept for row in part["samples"]])
+    job.add_table("samples", [row for part in kept for row in part["samples"]])
 
 
 class Runner:
@@ -127,21 +127,7 @@ def describe(job: Job, runner: Runner, kept: list[dict[str, Any]]) -> None:
     job.settings["events"] = runner.events
     for task, about in job.settings["lm_eval"]["tasks"].items():
         job.add_input(f"items.{task}", about["items_sha256"], items=about["items"])
-    for name, value in memory_mib().items():
-        if value is None:
-            job.null(name, "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
-        else:
-            job.metrics[name] = value
-
-
-def write_samples(job: Job, path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the per-item table beside the record."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with atomic_path(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(rows), temporary, compression="zstd")
-    job.add_output("samples", path)
+    job.measured(memory_mib(), NO_GPU_MEMORY)
 
 
 def show(settings: Tasks, kept: Path) -> None:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
-from gainwatt.atomic import atomic_path
 from gainwatt.checkpoint import Checkpoint, read_manifest
 from gainwatt.engines.start import context_tokens
 from gainwatt.environment import capture
@@ -179,17 +178,7 @@ def describe(job: Job, wanted: list[Load], finished: FinishedLoads, record: Path
         job.status = "oom" if statuses == {"oom"} else "unavailable"
         job.reason = "; ".join(dict.fromkeys(f"{cell['arm']}: {cell['reason']}" for cell in cells))[:500]
     if calls:
-        write_calls(job, record.with_suffix(".calls.parquet"), calls)
-
-
-def write_calls(job: Job, path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the table of batches beside the record."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with atomic_path(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(rows), temporary, compression="zstd")
-    job.add_output("calls", path)
+        job.add_table("calls", calls)
 
 
 def protocol(settings: Any) -> Any:

@@ -47,7 +47,6 @@ from gainwatt.schemes import get_scheme
 from gainwatt.study import Layout, Study, check_cell
 from gainwatt.study.heads import Prune
 from gainwatt.tables.results import read_sidecar
-from gainwatt.weights.run import write_table
 
 
 def settings_of(study: Study) -> Prune:
@@ -135,9 +134,7 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
     tables = collect(wanted, measurer, partial, resumed, layers, hidden)
     fill(job, study, args, measurer, tables["points"], resumed)
     for name, table in tables.items():
-        path = args.record.with_suffix(f".{name}.parquet")
-        write_table(path, table)
-        job.add_output(name, path)
+        job.add_table(name, table)
     job.on_written(partial.remove)
 
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
-from gainwatt.atomic import atomic_path
 from gainwatt.checkpoint import Checkpoint, read_manifest, write_manifest, write_missing
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.gsm8k.data import read_items
 from gainwatt.gsm8k.prompt import chat_prompt, solved_chat
 from gainwatt.job import Job
-from gainwatt.modeling import compute_device, load_tokenizer, memory_mib, reset_peak_memory
+from gainwatt.modeling import NO_GPU_MEMORY, compute_device, load_tokenizer, memory_mib, reset_peak_memory
 from gainwatt.quantization.calibration import Calibration, load_calibration
 from gainwatt.quantization.checks import check_device, check_environment, check_quantizable
 from gainwatt.quantization.errors import layer_errors
@@ -86,9 +85,6 @@ def quantize(job: Job, study: Study, args: argparse.Namespace) -> None:
 
 def measure_errors(job: Job, args: argparse.Namespace, base: Checkpoint, made: Checkpoint, scheme: Scheme) -> None:
     """Weight error of each quantized matrix into a table beside the record, pooled into the metrics."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     path = args.record.with_suffix(".layers.parquet")
     try:
         rows, pooled = layer_errors(base.folder, made.folder, scheme)
@@ -99,9 +95,7 @@ def measure_errors(job: Job, args: argparse.Namespace, base: Checkpoint, made: C
     worst = max(rows, key=lambda row: row["relative_mse"] or 0.0)
     job.metrics.update(relative_mse=pooled, relative_mse_max=worst["relative_mse"], quantized_matrices=len(rows))
     job.settings["worst_matrix"] = worst["module_name"]
-    with atomic_path(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(rows), temporary, compression="zstd")
-    job.add_output("layers", path)
+    job.add_table("layers", rows)
 
 
 def describe(
@@ -129,14 +123,11 @@ def describe(
         peak_rss_mib=peak["peak_rss_mib"],
         smoke_tokens=first["tokens"],
     )
-    for name, value in (
-        ("peak_allocated_mib", peak["peak_allocated_mib"]),
-        ("allocated_after_load_mib", first["allocated_mib"]),
-    ):
-        if value is None:
-            job.null(name, "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
-        else:
-            job.metrics[name] = value
+    memory = {
+        "peak_allocated_mib": peak["peak_allocated_mib"],
+        "allocated_after_load_mib": first["allocated_mib"],
+    }
+    job.measured(memory, NO_GPU_MEMORY)
 
 
 def main(argv: list[str] | None = None) -> int:

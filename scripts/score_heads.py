@@ -34,12 +34,11 @@ from gainwatt.heads.scores import (
 )
 from gainwatt.heads.weights import CHANGES, changes, output_norms
 from gainwatt.job import Job
-from gainwatt.modeling import load_model, load_tokenizer, memory_mib, reset_peak_memory
+from gainwatt.modeling import NO_GPU_MEMORY, load_model, load_tokenizer, memory_mib, reset_peak_memory
 from gainwatt.record import text_sha256
 from gainwatt.schemes import get_scheme
 from gainwatt.study import BASE, Layout, Study, check_cell
 from gainwatt.study.heads import Heads
-from gainwatt.weights.run import write_table
 
 
 def settings_of(study: Study) -> Heads:
@@ -154,9 +153,7 @@ def score(job: Job, study: Study, args: argparse.Namespace) -> None:
     job.settings["events"] = reader.events
     tables = {"heads": rows, "pairs": difference_rows(all_heads(layers), found[GENERAL]), "null": null_rows(found)}
     for kind, table in tables.items():
-        path = args.record.with_suffix(f".{kind}.parquet")
-        write_table(path, table)
-        job.add_output(kind, path)
+        job.add_table(kind, table)
     job.on_written(partial.remove)
 
 
@@ -169,11 +166,7 @@ def fill(job: Job, partial: ReadPrompts, memory: dict[str, float | None], metric
     job.metrics["read_s"] = partial.seconds
     job.metrics["throughput_tok_s"] = metrics["prompt_tokens"] / partial.seconds
     job.metrics["prompts_per_s"] = metrics["prompts"] / partial.seconds
-    for name, value in memory.items():
-        if value is None:
-            job.null(name, "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib")
-        else:
-            job.metrics[name] = value
+    job.measured(memory, NO_GPU_MEMORY)
 
 
 def main(argv: list[str] | None = None) -> int:

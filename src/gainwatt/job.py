@@ -15,7 +15,7 @@ import contextlib
 import datetime
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,7 @@ from gainwatt.energy.phase_report import LISTED_PER_PATH
 from gainwatt.errors import UnavailableError
 from gainwatt.lock import RecordLock
 from gainwatt.oom import is_out_of_memory
+from gainwatt.parquet import write_table
 from gainwatt.record import file_sha256, write_record
 from gainwatt.study import Layout, Study
 
@@ -84,6 +85,14 @@ class Job:
         self.metrics[metric] = None
         self.null_reasons[metric] = reason
 
+    def measured(self, values: Mapping[str, float | int | None], reason: str) -> None:
+        """Keep metrics; those that are None are null for `reason`."""
+        for metric, value in values.items():
+            if value is None:
+                self.null(metric, reason)
+            else:
+                self.metrics[metric] = value
+
     def on_written(self, action: Callable[[], None]) -> None:
         """Do `action` once the record is on the disk, e.g. remove what only an unfinished run needs."""
         self._afterwards.append(action)
@@ -104,6 +113,12 @@ class Job:
     def add_output(self, name: str, path: Path) -> None:
         """Name a file written beside the record."""
         self.outputs[name] = {"file": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+    def add_table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Write `rows` beside the record as `<record>.<name>.parquet`, and name the file."""
+        path = self.record_path.with_suffix(f".{name}.parquet")
+        write_table(path, rows)
+        self.add_output(name, path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

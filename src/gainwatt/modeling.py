@@ -170,6 +170,10 @@ def linear_modules(model: Any) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
+NO_GPU_MEMORY = "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib"
+"""Why the numbers of `memory_mib` are None."""
+
+
 def memory_mib() -> dict[str, float | None]:
     """GPU memory of this process: allocated and reserved now, and the peak since `reset_peak_memory`.
 

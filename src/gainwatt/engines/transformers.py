@@ -109,14 +109,13 @@ class TransformersEngine:
 
     def memory(self) -> Memory:
         """Allocated memory after loading and at the peak since `warm_up`; GPUs only."""
-        from gainwatt.modeling import loaded_bytes, memory_mib
+        from gainwatt.modeling import NO_GPU_MEMORY, loaded_bytes, memory_mib
 
         parameters = loaded_bytes(self.model)
         peak = memory_mib()["peak_allocated_mib"]
         if self._after_load_mib is None or peak is None:
-            why = "no GPU: torch counts allocated memory on GPUs only; see peak_rss_mib"
             names = ("allocated_after_load_mib", "peak_allocated_mib")
-            return Memory({"parameter_bytes": parameters}, dict.fromkeys(names, why))
+            return Memory({"parameter_bytes": parameters}, dict.fromkeys(names, NO_GPU_MEMORY))
         found = {"allocated_after_load_mib": self._after_load_mib, "peak_allocated_mib": peak}
         return Memory({"parameter_bytes": parameters, **found}, {})
 

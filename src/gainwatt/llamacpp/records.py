@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gainwatt.atomic import atomic_path
 from gainwatt.job import Job
 from gainwatt.llamacpp.arms import SESSION, Arm
 from gainwatt.llamacpp.boundary import BOUNDARIES
@@ -26,6 +25,7 @@ from gainwatt.llamacpp.metrics import (
     suite_metrics,
     windows_of,
 )
+from gainwatt.parquet import write_table
 from gainwatt.record import file_sha256, write_record
 
 NO_BANDWIDTH = "read bandwidth is measured for CPU arms: a GPU reads its own memory"
@@ -135,11 +135,5 @@ def _why(name: str, rows: list[Row], unmetered: dict[str, str], device: str) -> 
 
 
 def _write_windows(path: Path, rows: list[Row]) -> dict[str, Any]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    full = [{name: row.get(name) for name in names} for row in rows]
-    with atomic_path(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(full), temporary, compression="zstd")
+    write_table(path, rows)
     return {"file": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size}

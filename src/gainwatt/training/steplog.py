@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gainwatt.atomic import atomic_path, write_text
+from gainwatt.atomic import write_text
 from gainwatt.errors import InputError
+from gainwatt.parquet import write_table
 
 COLUMNS = {
     "step": "step",
@@ -72,8 +73,4 @@ class StepLog:
 
     def write_parquet(self, path: Path) -> None:
         """Write the log as a parquet table, one row per step."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        with atomic_path(path) as temporary:
-            parquet.write_table(pa.Table.from_pylist(self.rows), temporary)
+        write_table(path, self.rows)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from gainwatt.parquet import write_table
 from gainwatt.weights.measure import Measured, Plan, measure
 from gainwatt.weights.quantizers import quantizer
 from gainwatt.weights.select import counterparts, matrices
@@ -37,19 +38,3 @@ def diagnose(
 def write_rows(path: Path, measured: list[Measured], plan: Plan) -> None:
     """Write the rows as parquet, with the columns of `Plan.columns` in order."""
     write_table(path, [{name: entry.row[name] for name in plan.columns()} for entry in measured])
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows (at least one, all with the same keys) as parquet; a column without values is float64."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    from gainwatt.atomic import atomic_path
-
-    columns = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        empty = all(value is None for value in values)
-        columns[name] = pa.array(values, type=pa.float64() if empty else None)
-    with atomic_path(path) as temporary:
-        parquet.write_table(pa.table(columns), temporary, compression="zstd")
