@@ -53,7 +53,10 @@ def jobs(text: str) -> Counter[tuple[str, str]]:
 
 def expected(study: Study) -> set[tuple[str, str]]:
     layout = Layout.of(study)
-    wanted = {("prepare_data", "data"), (base_stage(study), "base")} if study.matrix else set()
+    # llama.cpp may have a model of its own, everything else starts from the base and the questions.
+    others = {stage for stage, _ in branch_records(study)} - {"fetch_gguf", "profile_llamacpp"}
+    own = study.llamacpp is not None and study.llamacpp.source == "base"
+    wanted = {("prepare_data", "data"), (base_stage(study), "base")} if study.matrix or others or own else set()
     wanted |= {("train_grpo", variant) for variant in trained_variants(study)}
     wanted |= {("quantize", cell.name) for cell in quantization_cells(study)}
     wanted |= {("evaluate_gsm8k", cell.name) for cell in evaluation_cells(study)}
@@ -63,8 +66,6 @@ def expected(study: Study) -> set[tuple[str, str]]:
     wanted |= {(stage, cell.name) for stage in quality for cell in evaluation_cells(study)}
     # One session writes the records of all arms; an arm's is not the first output of a job.
     wanted |= {(s, name) for s, name in branch_records(study) if s != "profile_llamacpp" or name == "session"}
-    if study.llamacpp is not None and study.llamacpp.source == "base":
-        wanted |= {("prepare_data", "data"), (base_stage(study), "base")}
     records = {(stage, str(layout.record(stage, cell))) for stage, cell in wanted}
     ends = {("make_tables", str(layout.tables / "summary.md")), ("make_figures", str(layout.figures / "index.json"))}
     ends |= {("validate", str(layout.tables / "validation.csv")), ("check", str(layout.tables / "checked.json"))}
