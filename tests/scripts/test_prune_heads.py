@@ -70,6 +70,15 @@ def test_by_the_command_line(prepared):
     assert {phase["name"] for phase in record["phases"]} >= {f"generate {name}" for name in POINTS}
 
 
+def test_heads_go_by_the_cross_fitted_score(prepared):
+    file, layout = prepared
+    prune(file, "--set", "heads.prune.score=tv_crossfit", "--set", "heads.prune.strategies=[tv]")
+    row = tables(layout.record("prune_heads", "base.fp32"))["points"][1]
+    scores = parquet.read_table(layout.sidecar("score_heads", "base.fp32", "heads")).to_pylist()
+    scores.sort(key=lambda entry: (entry["crossfit_general"], entry["layer_idx"], entry["head_idx"]))
+    assert row["heads"] == [f"L{entry['layer_idx']}H{entry['head_idx']}" for entry in scores[:4]]
+
+
 def test_a_killed_job_goes_on_with_the_points_that_are_left(prepared, monkeypatch):
     file, layout = prepared
     prune(file)

@@ -153,8 +153,13 @@ def removable_parameters(layers: Sequence[HeadLayer], heads: Sequence[Head], hid
     return total
 
 
-def scored_heads(layers: Sequence[HeadLayer], rows: Sequence[dict[str, Any]], column: str) -> dict[Head, float]:
+_COLUMNS = {"tv_distance": "tv_distance", "tv_crossfit": "crossfit_general"}
+"""What a study may prune by -> its column beside the record of `score_heads`."""
+
+
+def scored_heads(layers: Sequence[HeadLayer], rows: Sequence[dict[str, Any]], score: str) -> dict[Head, float]:
     """Scores by head from a table of `score_heads`. Raises InputError where it is of another model's heads."""
+    column = _COLUMNS[score]
     found = {Head(int(row["layer_idx"]), int(row["head_idx"])): float(row[column]) for row in rows}
     if sorted(found) != sorted(all_heads(list(layers))):
         raise InputError(
