@@ -95,6 +95,24 @@ def test_disk_follows_the_size_of_the_base_model(study):
     assert found["warm_start"]["to_do"] == 0
 
 
+def test_a_session_of_many_records_is_one_job(tmp_path):
+    resources = {"llamacpp": {"gpus": 1, "runtime_min": 60}}
+    study = study_with(tmp_path, llamacpp={"quant_types": ["q4_0", "q8_0"]}, resources=resources)
+    found = rows(study, [])["profile_llamacpp"]
+    assert (found["jobs"], found["to_do"], found["gpu_hours"]) == (1, 1, pytest.approx(1.0))
+    assert found["gross_j"] == pytest.approx(3600 * GUESSED_GPU_W)
+    ran = job(study, "profile_llamacpp", "session", seconds=1800)
+    found = rows(study, [ran], there=["profile_llamacpp/session.json"])["profile_llamacpp"]
+    assert (found["to_do"], found["hours"], found["hours_basis"]) == (1, pytest.approx(0.5), "same cell")
+    assert rows(study, [ran], there=[".json"])["profile_llamacpp"]["to_do"] == 0
+
+
+def test_files_are_brought_without_a_gpu(tmp_path):
+    resources = {"llamacpp": {"gpus": 1, "runtime_min": 60}}
+    found = rows(study_with(tmp_path, llamacpp={}, resources=resources), [])["fetch_gguf"]
+    assert (found["gpus_each"], found["gpu_hours"], found["gross_j"]) == (0, 0, None)
+
+
 def test_nothing_to_do_costs_nothing(study):
     found = rows(study, [], there=[".json"])
     assert found["sum"]["to_do"] == 0

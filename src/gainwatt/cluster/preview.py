@@ -19,7 +19,7 @@ from typing import Any
 from gainwatt.cluster.history import Past
 from gainwatt.schemes import get_scheme
 from gainwatt.study import Layout, Study
-from gainwatt.study.branches import KINDS
+from gainwatt.study.branches import KINDS, ONE_JOB
 from gainwatt.workflow import QUALITY, every_record, needs
 
 GUESSED_GPU_W = 400.0
@@ -31,6 +31,8 @@ KIND_OF_STAGE = {
 }  # fmt: skip
 LIGHT = ("make_tables", "make_figures", "validate", "make_report", "check")
 _MAKES_CHECKPOINT = ("fetch_model", "warm_start", "train_grpo", "train_sft_control", "quantize")
+_WITHOUT_GPU = ("fetch_gguf",)
+"""Stages that never take a GPU, whatever their kind asks for."""
 _SAVED_STATES = 2
 """Checkpoints for resuming that a training keeps: fp32 weights and two moments of the optimizer each."""
 Row = dict[str, Any]
@@ -52,6 +54,8 @@ def preview(study: Study, layout: Layout, history: Sequence[Past], *, exists: Ca
     cells: dict[str, list[tuple[str, bool]]] = {}
     for path in map(Path, every_record(study, layout)):
         cells.setdefault(path.parent.name, []).append((path.stem, exists(str(path))))
+    for stage in cells.keys() & ONE_JOB.keys():
+        cells[stage] = [(ONE_JOB[stage], all(there for _, there in cells[stage]))]
     rows = [_row(study, stage, found, history) for stage, found in cells.items()]
     made = bool(rows) and all(row["to_do"] == 0 for row in rows)
     rows += [_light(stage, made and exists(str(layout.tables / "checked.json"))) for stage in LIGHT]
@@ -60,6 +64,7 @@ def preview(study: Study, layout: Layout, history: Sequence[Past], *, exists: Ca
 
 def _row(study: Study, stage: str, cells: list[tuple[str, bool]], history: Sequence[Past]) -> Row:
     wanted = needs(study, KIND_OF_STAGE[stage])
+    gpus = 0 if stage in _WITHOUT_GPU else wanted.gpus
     to_do = [cell for cell, there in cells if not there]
     of_stage = [job for job in history if job.stage == stage]
     settings = study.settings_sha256(stage)
@@ -69,16 +74,16 @@ def _row(study: Study, stage: str, cells: list[tuple[str, bool]], history: Seque
         if seconds.value is None:
             seconds = Amount(wanted.runtime_min * 60.0, "guess")
         hours.append(Amount(seconds.value and seconds.value / 3600, seconds.basis))
-        joules.append(_joules(study, stage, cell, settings, of_stage, hours[-1], wanted.gpus))
+        joules.append(_joules(study, stage, cell, settings, of_stage, hours[-1], gpus))
         disk.append(_disk(study, stage, cell, settings, history))
     total = _total(hours)
     return {
         "rule": stage,
         "jobs": len(cells),
         "to_do": len(to_do),
-        "gpus_each": wanted.gpus,
+        "gpus_each": gpus,
         "hours": total.value,
-        "gpu_hours": None if total.value is None else total.value * wanted.gpus,
+        "gpu_hours": None if total.value is None else total.value * gpus,
         "hours_basis": total.basis,
         "gross_j": _total(joules).value,
         "joules_basis": _total(joules).basis,

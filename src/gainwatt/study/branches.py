@@ -40,6 +40,9 @@ KINDS: dict[str, str] = {
 }
 """Stage -> what its rule asks of the machine: a key of the study's section `resources`."""
 
+ONE_JOB: dict[str, str] = {"profile_llamacpp": llamacpp.SESSION}
+"""Stage whose rule runs once and makes all of its records -> name of the record that tells of the whole run."""
+
 PARTS: dict[str, Callable[[Study], list[str]]] = {SERVING: part_names}
 """Stage -> names of further records that its rule writes on the way to the declared one, so that a killed run goes on
 with what is left. Snakemake does not know them: it would remove them before it starts the rule again."""
