@@ -79,6 +79,15 @@ def noisy(mean, spread, seed):
     return {n: mean * math.exp(drawn.gauss(0, spread)) for n in range(6)}
 
 
+def test_lines_that_cross_in_one_point_hand_over_to_the_flattest():
+    """All four need 500 + 44.3 · 18.7 J at the same power at rest, but for rounding."""
+    work = {
+        "a0": (509.7197026864506, 15.942972936861029), "a1": (-24.180088048290372, 3.89866288516631),
+        "a2": (-31.208223328212625, 3.7401143300523496), "a3": (533.5161069714079, 16.479798903638567),
+    }  # fmt: skip
+    assert winners(work, 18.72323899279921)[-1].arm == "a3"
+
+
 def test_what_nothing_tells_apart_shares_its_rank():
     # 1077, 1078 and 1108 were published as a ranking; with 3 % of noise between rounds they are a tie.
     arms = {"b1024": noisy(1077, 0.03, 1), "b128": noisy(1078, 0.03, 2), "b512": noisy(1108, 0.03, 3)}

@@ -44,11 +44,12 @@ def winners(work: Mapping[str, tuple[float, float]], deadline_s: float) -> list[
     arm = min(lines, key=lambda name: (lines[name][0], lines[name][1], name))
     while True:
         energy, slope = lines[arm]
-        # Only a flatter line can take over, where the two cross.
-        crossings = {
-            name: (energy - other) / (flatter - slope) for name, (other, flatter) in lines.items() if flatter < slope
+        # Only a flatter line can take over, where the two cross: not before `power`, but for rounding.
+        ahead = {
+            name: max(power, (energy - other) / (flatter - slope))
+            for name, (other, flatter) in lines.items()
+            if flatter < slope
         }
-        ahead = {name: watts for name, watts in crossings.items() if watts >= power}
         if not ahead:
             return [*found, Segment(arm, power, None)]
         following = min(ahead, key=lambda name: (ahead[name], lines[name][1], name))
