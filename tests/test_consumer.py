@@ -94,8 +94,7 @@ def test_the_published_table_stands_in_its_own_columns_with_ours_below(finished)
     for row in ours:
         assert float(row["Mean Latency (ms)"]) > 0
         assert float(row["Tokens/sec"]) > 0
-        assert float(row["WikiPPL"]) > 1
-        assert row["GSM8K"].endswith("%")
+        assert row["WikiPPL"] == row["GSM8K"] == "", "of its own text and of generated problems"
 
 
 def test_steps_are_profiled_for_both_types_of_the_base(finished):

@@ -12,6 +12,13 @@ from gainwatt.tables.results import Results
 COLUMNS = ["Precision", "Model Size (MB)", "Mean Latency (ms)", "Tokens/sec", "WikiPPL", "GSM8K"]
 
 
+# Texts and items that the published columns are named after.
+NAMED = {
+    "data": {"source": "hub:openai/gsm8k", "revision": "e53f048856ff4f594e959d75785d2c2d37b678ee", "config": "main"},
+    "perplexity": {"corpus": "hub:Salesforce/wikitext", "revision": "b08601e04326c79dfdd32d625aee71d232d685c3"},
+}
+
+
 def measured(precision, *, batch=1, variant="base", accuracy=0.25):
     return {
         "model_name": "embedded", "precision": precision, "batch_size": batch, "input_length": 32,
@@ -33,7 +40,8 @@ def rows(tmp_path, monkeypatch):
 
 
 def test_each_published_row_is_followed_by_ours(rows):
-    found = rows([measured("fp16"), measured("bnb-int8"), measured("bnb-nf4"), measured("bnb-nf4-single")])
+    ours = [measured(name) for name in ("fp16", "bnb-int8", "bnb-nf4", "bnb-nf4-single")]
+    found = rows(ours, **NAMED)
     assert list(found[0])[2:8] == COLUMNS
     assert [(row["Precision"], row["scheme"]) for row in found] == [
         ("FP16", None), ("FP16", "fp16"), ("INT8", None), ("INT8", "bnb-int8"), ("INT4", None),
@@ -41,12 +49,19 @@ def test_each_published_row_is_followed_by_ours(rows):
     ]  # fmt: skip
     assert [row["Mean Latency (ms)"] for row in found[::2]] == [3061.5, 9642.51, 3403.6]
     assert found[1]["Model Size (MB)"] == 12.5
-    assert found[1]["GSM8K"] == "25.0%"
+    assert (found[1]["WikiPPL"], found[1]["GSM8K"]) == (9.0, "25.0%")
+
+
+def test_scores_of_other_texts_do_not_stand_under_the_published_names(rows):
+    found = rows([measured("fp16")], perplexity={"corpus": "data:validation"})
+    assert (found[1]["WikiPPL"], found[1]["GSM8K"]) == (None, None)
+    assert "null where the study uses its own text or generated problems" in found[1]["note"]
+    assert (found[0]["WikiPPL"], found[0]["GSM8K"]) == (19.89, "6.0%")
 
 
 def test_the_nearest_scheme_stands_in_and_says_its_name(rows):
     profile = {"baseline": "fp32", "schemes": ["bnb-nf4"]}
-    found = rows([measured("fp32"), measured("bnb-nf4", accuracy=None)], profile=profile)
+    found = rows([measured("fp32"), measured("bnb-nf4", accuracy=None)], profile=profile, **NAMED)
     ours = [row for row in found if row["source"] == "measured"]
     assert [(row["Precision"], row["scheme"], row["GSM8K"]) for row in ours] == [
         ("FP32", "fp32", "25.0%"), ("INT4", "bnb-nf4", None),

@@ -18,6 +18,7 @@ SCHEMES: dict[str, tuple[str, ...]] = {
 """Published precision -> our schemes, the nearest first: NF4 without double quantization, then with it."""
 BATCH = 1
 NOTE = "model size: peak of generating, reset before it; latency: of greedy decoding; GSM8K: chat template, all items"
+GENERATED = "WikiPPL and GSM8K are null where the study uses its own text or generated problems"
 
 
 def inference(results: Results) -> list[Row]:
@@ -38,8 +39,19 @@ def inference(results: Results) -> list[Row]:
         if place == 0 and not any(row["precision"] in names for row in ours):
             names = (results.study.profile.baseline,) if results.study.profile else ()
         chosen = next(([row for row in ours if row["precision"] == name] for name in names if _has(ours, name)), [])
-        rows += [_ours(columns, str(entry["Precision"]), row) for row in chosen]
+        rows += [_ours(columns, str(entry["Precision"]), row | _of_other_texts(results)) for row in chosen]
     return rows
+
+
+def _of_other_texts(results: Results) -> Row:
+    """Nulls for scores that do not belong under the published names: of the study's own text, of generated problems."""
+    study = results.study
+    found: Row = {}
+    if study.perplexity is None or study.perplexity.corpus.startswith("data:"):
+        found["perplexity"] = None
+    if study.data.source == "embedded":
+        found["gsm8k_accuracy"] = None
+    return found
 
 
 def _has(rows: list[Row], scheme: str) -> bool:
@@ -57,7 +69,7 @@ def _ours(columns: list[str], precision: str, row: Row) -> Row:
     load = f"{row['input_length']} + {row['new_tokens']} tokens"
     return {
         "source": "measured", "scheme": row["precision"], **dict(zip(columns, values, strict=True)),
-        "status": row["status"], "note": f"{load}; {NOTE}",
+        "status": row["status"], "note": f"{load}; {NOTE}; {GENERATED}",
     }  # fmt: skip
 
 
@@ -71,5 +83,5 @@ def section(results: Results, tables: dict[str, list[Row]]) -> str:
     about = source.tables["inference"]["about"]
     return (
         f"## Generation beside the published table\n\n{to_markdown(rows, names)}\n"
-        f"Published ({source.source}): {about}. Ours: {NOTE}.\n"
+        f"Published ({source.source}): {about}. Ours: {NOTE}; {GENERATED}.\n"
     )
