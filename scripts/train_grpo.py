@@ -161,16 +161,17 @@ def main(argv: list[str] | None = None) -> int:
     args.record = args.record or layout.record("train_grpo", args.variant)
     args.work = args.work or layout.work("train_grpo", args.variant)
     found = launch.plan(study, os.environ)
+    log = layout.log("train_grpo", args.variant)
     failure: Exception | None = None
     if found is not None:
         try:
-            log = layout.log("train_grpo", args.variant)
             return launch.run(study, found, model=read_manifest(args.base).folder, log=log, environ=os.environ)
-        except (MemoryError, UnavailableError) as error:  # of the rollout server: a result of this job
+        except (MemoryError, UnavailableError) as error:  # a result of this job
             failure = error
     if "WORLD_SIZE" in os.environ:
         end_with_parent()  # a launcher that is killed would leave its processes training
-    main_process = os.environ.get("RANK", "0") == "0"
+    rank, several = os.environ.get("RANK", "0"), int(os.environ.get("WORLD_SIZE", "1")) > 1
+    main_process = rank == "0"
     with Job(
         stage="train_grpo", cell={"variant": args.variant}, study=study, record=args.record, active=main_process
     ) as job:
@@ -179,8 +180,10 @@ def main(argv: list[str] | None = None) -> int:
         train(job, study, args, seed)
     if job.status != "ok" and main_process:
         write_missing(args.manifest, variant=args.variant, scheme=DENSE, status=job.status, reason=job.reason or "")
-    # The launcher must end the first process, which waits for this one, where this one has run out of memory.
-    return 0 if job.status == "ok" or main_process else 1
+    if job.status != "ok" and several:
+        launch.note_result(log, rank, job.status, job.reason or "")
+    # The other processes wait for one that has run out of memory: the launcher ends them where this one fails.
+    return 1 if job.status != "ok" and several else 0
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gainwatt.atomic import write_text
+from gainwatt.atomic import write_json, write_text
 from gainwatt.energy.processes import LAUNCHED_VARIABLE
 from gainwatt.energy.select import METERED_VARIABLE
-from gainwatt.errors import InputError
+from gainwatt.errors import InputError, UnavailableError
 from gainwatt.study import Study
 from gainwatt.study.parallel import has_server, training_processes
 from gainwatt.training import rollout_server
@@ -103,8 +103,16 @@ def training_environment(found: Plan, environ: Mapping[str, str]) -> dict[str, s
 def run(study: Study, found: Plan, *, model: Path, log: Path, environ: Mapping[str, str]) -> int:
     """Start server and training, wait for the training, and end both. Returns the training's exit status.
 
-    `log` is the file beside which the server's own log and accelerate's configuration are written.
+    `log` is the file beside which the server's own log and accelerate's configuration are written. Raises MemoryError
+    or UnavailableError where the server, or a training process other than the first, says that this is the result.
     """
+    for left in log.parent.glob(note_file(log, "*").name):
+        left.unlink()
+    status = _started(study, found, model, log, environ)
+    return status and _result(log, status)
+
+
+def _started(study: Study, found: Plan, model: Path, log: Path, environ: Mapping[str, str]) -> int:
     config = log.with_suffix(".accelerate.json")
     write_text(config, json.dumps(accelerate_config(study, len(found.training)), indent=1) + "\n")
     words = training_command(study, config, sys.argv, len(found.training))
@@ -131,3 +139,27 @@ def _watch(training: Child, server: rollout_server.RolloutServer | None) -> int:
         return status
     finally:
         training.end()
+
+
+def note_file(log: Path, rank: str) -> Path:
+    """Where a training process says which result it has ended with."""
+    return log.with_suffix(f".rank{rank}.json")
+
+
+def note_result(log: Path, rank: str, status: str, reason: str) -> None:
+    """Tell the process that has started this one of a result (`oom`, `unavailable`); the first process notes it last.
+
+    A process that ends so leaves the others waiting for it: it must exit with a failure, upon which the launcher ends
+    them all, and no exit status can say that this was a result.
+    """
+    write_json(note_file(log, rank), {"status": status, "reason": reason})
+
+
+def _result(log: Path, status: int) -> int:
+    """0 where the first process has written a result, else `status`. Raises as `run` for that of another process."""
+    if note_file(log, "0").exists():
+        return 0
+    for path in sorted(log.parent.glob(note_file(log, "*").name)):
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        raise (MemoryError if noted["status"] == "oom" else UnavailableError)(noted["reason"])
+    return status
