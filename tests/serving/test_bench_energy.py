@@ -90,13 +90,37 @@ def test_the_steady_state_counts_what_lies_in_it():
     found = steady_part(result, Slo(ttft_ms=3000.0), constant)
     assert spans == [(2.0, 22.5)]
     assert found.seconds == 20.5
-    # Request 0 has 10 tokens from 2 s on, 1 and 2 all 11, 3 those from 13.5 to 22.5 s.
-    assert found.tokens == 10 + 11 + 11 + 10
-    assert found.requests == pytest.approx(10 / 11 + 1 + 1 + 10 / 11)
-    assert (found.firsts, found.prompt_tokens) == (3, 300)
-    assert found.good == pytest.approx(10 / 11 + 1)
+    # Request 0 has 9 tokens after 2 s, 1 all but its first, 2 all 11, 3 those from 13.5 to 22.5 s.
+    assert found.tokens == 9 + 10 + 11 + 10
+    assert found.requests == pytest.approx(9 / 11 + 10 / 11 + 1 + 10 / 11)
+    assert (found.firsts, found.prompt_tokens) == (2, 200)
+    assert found.good == pytest.approx(9 / 11 + 10 / 11)
     assert found.gross_j == 300.0 * 20.5
     assert found.flags == ("short",)
+
+
+def test_one_client_after_another_gives_the_true_joules_of_prefill_and_decode():
+    # 4 requests, each 1 s of prefill at 500 W and 10 further tokens of 0.1 s at 200 W: 500 J and 20 J for each token.
+    whole = [request(n, 2.0 * n + 1, 2.0 * n + 2, 11, finish_reason="length") for n in range(4)]
+    alone = [
+        RequestLog(
+            n, 0, round(n * S), round((n + 1) * S), [round((n + 1) * S)], tokens=1, prompt_tokens=100, status="ok"
+        )
+        for n in range(4)
+    ]
+
+    def of(log, joules_between):
+        return steady_part(LoadResult(log, 0, 9 * S, 0.0, {}, {}, 4, 1, 1, None), None, joules_between)
+
+    def mixed(start_s, end_s):
+        return {"gross_j": 200.0 * (end_s - start_s) + 300.0 * 3, "flags": []}  # the first prefill came before
+
+    def prompts(start_s, end_s):
+        return {"gross_j": 500.0 * (end_s - start_s), "flags": []}
+
+    found = energy_numbers([of(whole, mixed)], [of(alone, prompts)], Idle()).metrics
+    assert found["prefill_gross_j_per_prompt_token"] == pytest.approx(5.0)
+    assert found["decode_gross_j_per_token"] == pytest.approx(20.0)
 
 
 def test_a_run_without_a_steady_state_has_no_part():

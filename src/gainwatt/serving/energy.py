@@ -93,9 +93,10 @@ def steady_part(
     if window is None:
         return None
     start_ns, end_ns = window
+    # What arrives just as the window opens was worked for before it: its joules are not in it.
     inside = [(row, _tokens_inside(row, start_ns, end_ns)) for row in result.log]
     shares = [(row, tokens / total if total else 0.0) for row, (tokens, total) in inside]
-    first = [row for row in result.log if row.first_ns is not None and start_ns <= row.first_ns <= end_ns]
+    first = [row for row in result.log if row.first_ns is not None and start_ns < row.first_ns <= end_ns]
     found = energy_between(start_ns / 1e9, end_ns / 1e9)
     return Part(
         seconds=(end_ns - start_ns) / 1e9,
@@ -116,7 +117,7 @@ def _tokens_inside(row: RequestLog, start_ns: int, end_ns: int) -> tuple[float, 
         return 0.0, 0.0
     total = float(row.tokens if row.tokens is not None else len(row.chunk_ns))
     each: Sequence[float] = row.chunk_tokens or [total / len(row.chunk_ns)] * len(row.chunk_ns)
-    inside = math.fsum(n for at, n in zip(row.chunk_ns, each, strict=False) if start_ns <= at <= end_ns)
+    inside = math.fsum(n for at, n in zip(row.chunk_ns, each, strict=False) if start_ns < at <= end_ns)
     return inside, math.fsum(each)
 
 
