@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -108,6 +109,58 @@ def test_arrivals_follow_the_rate_and_are_the_same_each_time(tmp_path):
     assert due == pytest.approx([t - times[0] for t in times], abs=1e-6)
     assert place.job.names == ["warm_up", "measure", "measure"]
     assert place.numbers().reasons["prefill_tok_s"]
+
+
+def test_seed_load_and_repeat_each_change_the_arrivals(tmp_path):
+    def times(seed, rate, purpose):
+        serve = SERVE.model_copy(update={"seed": seed})
+        server = SimpleNamespace(spec=SimpleNamespace(engine="transformers"), base_url="", model="m", headers={})
+        prompts = Prompts(Source((), (3, 4)), serve, Load("online", "fixed", "poisson", rate))
+        timed = Runner(server, prompts, serve, None, None, None)._timed(rate, purpose)
+        return [round(request.scheduled_s * rate, 6) for request in timed]
+
+    drawn = [times(0, 2.0, "repeat 0"), times(1, 2.0, "repeat 0"), times(0, 3.0, "repeat 0"), times(0, 2.0, "repeat 1")]
+    assert len({tuple(each) for each in drawn}) == 4
+
+
+def test_the_roof_of_a_closed_loop_is_that_of_all_its_clients(tmp_path):
+    seen = []
+
+    class Seen(Roofs):
+        def numbers(self, *, batch, **values):
+            seen.append(batch)
+            return super().numbers(batch=batch, **values)
+
+    with start_mock("--ttft-ms", "5", "--itl-ms", "1") as mock:
+        load = Load("online", "fixed", "closed", 3)
+        online = ONLINE.model_copy(update={"requests_per_client": 1})
+        place = Place(mock, tmp_path, load, serve=SERVE.model_copy(update={"online": online}))
+        place.runner.run(place.run)
+    for row in [row for result in place.run.measure for row in result.log]:
+        row.chunk_ns = [row.scheduled_ns + 1000]  # a run of which the steady state is a small part
+    online_numbers(
+        place.run, load, online, Idle(), Seen(None, None, "fp32"), place.job.energy_between, weight_bytes=None
+    )
+    assert seen == [3]
+
+
+def test_a_rate_that_overloads_the_server_is_missed_and_no_failure_of_the_search(tmp_path):
+    load = Load("online", "fixed", "capacity", None)
+    with start_mock("--ttft-ms", "2", "--itl-ms", "1") as mock:
+        place = Place(mock, tmp_path, load)
+        send, kinds = place.runner._send, ["timeout", "refused"]
+
+        def too_much(requests, clients, limits):
+            result = send(requests, clients, limits)
+            if clients is not None:
+                return result
+            result.log[-1].status, result.log[-1].error_kind = "error", kinds.pop(0)
+            return dataclasses.replace(result, ended_early="1 requests failed")
+
+        place.runner._send = too_much
+        with pytest.raises(CellFailedError):  # by the second probe, whose server is gone
+            place.runner.search(place.run, place.probes)
+    assert [probe["met"] for probe in place.run.probes] == [None, False]
 
 
 def test_a_server_that_dies_fails_the_cell_and_keeps_what_was_logged(tmp_path):

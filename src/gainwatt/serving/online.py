@@ -6,6 +6,7 @@ request by request. Joules come from the steady state of each run: see `gainwatt
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ SATURATION_S = 20.0
 """An open loop ends when queue and time to first token kept growing for so long."""
 DEAD_AFTER = 20
 """Failures without a success between them after which a server counts as dead."""
+_TOO_MUCH = ("timeout", "http_429", "http_503")
 # The server's own defaults stay out, whatever the checkpoint's configuration says.
 PINNED: dict[str, Any] = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 VLLM_PINNED: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -148,7 +150,8 @@ class Runner:
             result = self._send(requests, clients, self._limits(clients))
         run.cleanliness.append({"cleaned": clean, **hit_rate(before, self.server.prefix_hits())})
         saturated = clients is None and (result.ended_early or "").startswith("saturated")
-        if result.ended_early and not saturated:
+        missed = clients is None and phase == PROBE and overloaded(result)
+        if result.ended_early and not (saturated or missed):
             if phase == MEASURE:
                 run.measure.append(result)
             raise CellFailedError(result.ended_early, f"the end of the server's log:\n{self.server.log_tail(8)}")
@@ -179,12 +182,19 @@ class Runner:
 
     def _timed(self, rate: float, purpose: str) -> list[Request]:
         requests = self._requests(self.online.requests_per_rate, purpose)
-        seed = int.from_bytes(f"{self.serve.seed} {self.prompts.load.name} {purpose}".encode(), "big") % 2**32
+        named = f"{self.serve.seed} {self.prompts.load.name} {purpose}"
+        seed = int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big")
         times = poisson_schedule(rate, len(requests), seed)
         return [
             Request(r.id, r.prompt, r.max_tokens, r.min_tokens, r.ignore_eos, at)
             for r, at in zip(requests, times, strict=True)
         ]
+
+
+def overloaded(result: LoadResult) -> bool:
+    """Whether requests failed only because the server was too slow or refused more work, and others ended well."""
+    failed = [row.error_kind for row in result.log if row.status == "error"]
+    return all(kind in _TOO_MUCH for kind in failed) and any(row.status == "ok" for row in result.log)
 
 
 def slo_of(online: Online) -> Slo:

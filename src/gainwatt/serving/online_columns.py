@@ -51,7 +51,9 @@ def online_numbers(
     _steady(found, parts, alone)
     add(found, repeat_numbers(spread))
     add(found, energy_numbers(parts, alone, idle))
-    batch = round(found.metrics.get("in_flight_mean") or load.size or 1)
+    # The steady state of a closed loop is when all clients wait for an answer; the mean knows its ends too.
+    clients = load.size if load.kind == "closed" else found.metrics.get("in_flight_mean")
+    batch = round(clients or 1)
     prompts, tokens = found.metrics.get("prompt_tokens_mean"), found.metrics.get("new_tokens_mean")
     roof = roofs.numbers(
         batch=max(1, batch), prompt_tokens=prompts or 0.0, new_tokens=tokens or 0.0, weight_bytes=weight_bytes,
