@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -155,6 +157,30 @@ def test_what_a_client_may_do_wrong(server, root):
         assert json.loads(answer.read())["error"]["message"]
     connection.close()
     assert completion(root)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_line", "framing", "status"),
+    [
+        ("POST /v1/completions", b"Content-Length: 13\r\nTransfer-Encoding: chunked", 411),
+        ("POST /v1/completions", b"Content-Length: 13\r\nContent-Length: 2", 400),
+        ("POST /v1/completions", b"Content-Length: +13", 400),
+        ("GET /v1/models", b"Transfer-Encoding: chunked", 411),
+        ("GET /v1/models", b"Content-Length: 9", 200),
+    ],
+)
+def test_no_body_passes_for_a_request_of_its_own(server, request_line, framing, status):
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as connection:
+        head = f"{request_line} HTTP/1.1\r\nAuthorization: Bearer sesame\r\nContent-Type: application/json\r\n".encode()
+        hidden = b"GET /health HTTP/1.1\r\n\r\n"
+        connection.sendall(head + framing + b"\r\n\r\n" + hidden)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                answer += part
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in answer
 
 
 def test_a_client_that_goes_away_leaves_the_batch(server, root):

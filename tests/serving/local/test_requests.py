@@ -57,6 +57,8 @@ def test_a_chat(tokenizer):
         ({"prompt": [[5], [6]]}, "prompt: give one"),
         ({"prompt": [5, -1]}, "prompt: give a list of token ids"),
         ({"prompt": [10**9]}, "no token 1000000000"),
+        ({"prompt": "half a letter \ud800"}, "prompt: it holds half"),
+        ({"prompt": [5], "stop_token_ids": [10**9], "min_tokens": 1}, "stop_token_ids: the tokenizer has no token"),
         ({"prompt": [True]}, "prompt: give a list of token ids"),
         ({}, "prompt"),
         ({"prompt": [5] * 100}, "100 tokens"),

@@ -53,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """`/health` is open to everybody, the rest wants the key."""
         service = self.server.service
+        if not self._framed():
+            return
+        if self.headers.get("Content-Length", "0") != "0":
+            self.close_connection = True  # a body that nobody reads must not pass for the next request
         if self.path == "/health":
             self._send(200 if service.batcher.alive() else 503, {})
         elif self._allowed():
@@ -65,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """`/v1/completions` and `/v1/chat/completions`."""
-        if not self._allowed():
+        if not (self._framed() and self._allowed()):
             return
         if self.path not in ("/v1/completions", "/v1/chat/completions"):
             self._refuse(404, f"there is no page {self.path}")
@@ -91,6 +95,21 @@ class Handler(BaseHTTPRequestHandler):
             (self._stream if asked.stream else self._whole)(asked, work)
         finally:
             work.left = True
+
+    def _framed(self) -> bool:
+        """Whether the end of the request is beyond doubt (RFC 9112, 6.3); one where it is not is refused.
+
+        Else a proxy and this server could part a connection at different places, and the rest of a body would pass for
+        a request of its own.
+        """
+        lengths = [text.strip() for text in self.headers.get_all("Content-Length", [])]
+        if "Transfer-Encoding" in self.headers:
+            self._refuse(411, "send a Content-Length and no Transfer-Encoding")
+        elif len(lengths) > 1 or not all(text.isascii() and text.isdigit() for text in lengths):
+            self._refuse(400, "send one Content-Length, in digits")
+        else:
+            return True
+        return False
 
     def _allowed(self) -> bool:
         key = self.server.api_key

@@ -61,7 +61,7 @@ def read(body: Any, *, chat: bool, model: str, tokenizer: Any, stop_ids: frozens
     if least > limit:
         raise BadRequestError(f"min_tokens = {least} is more than max_tokens = {limit}")
     options = body.get("stream_options") or {}
-    ends = frozenset(_ids("stop_token_ids", body.get("stop_token_ids") or []))
+    ends = frozenset(_known("stop_token_ids", body.get("stop_token_ids") or [], tokenizer))
     return Asked(
         prompt=prompt, max_tokens=limit, min_tokens=least,
         stop_ids=ends if body.get("ignore_eos") else ends | stop_ids, stops=_stops(body.get("stop")),
@@ -75,11 +75,10 @@ def _prompt_ids(body: dict[str, Any], tokenizer: Any) -> tuple[int, ...]:
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
     if isinstance(prompt, str):
-        ids = tokenizer(prompt, add_special_tokens=bool(body.get("add_special_tokens", True)))["input_ids"]
+        add = bool(body.get("add_special_tokens", True))
+        ids = tokenizer(_whole("prompt", prompt), add_special_tokens=add)["input_ids"]
     elif isinstance(prompt, list) and not any(isinstance(part, str | list) for part in prompt):
-        ids = _ids("prompt", prompt)
-        if any(token >= len(tokenizer) for token in ids):
-            raise BadRequestError(f"prompt: the tokenizer has no token {max(ids)}")
+        ids = _known("prompt", prompt, tokenizer)
     else:
         raise BadRequestError("prompt: give one text or one list of token ids")
     if not ids:
@@ -96,7 +95,7 @@ def _chat_ids(body: dict[str, Any], tokenizer: Any) -> tuple[int, ...]:
         text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # the template is the checkpoint's own code and may raise anything
         raise BadRequestError(f"messages: the chat template refuses them: {error}") from error
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return tuple(tokenizer(_whole("messages", text), add_special_tokens=False)["input_ids"])
 
 
 def _content(content: Any) -> str:
@@ -116,9 +115,21 @@ def _stops(stop: Any) -> tuple[str, ...]:
     return tuple(text for text in stops if text)
 
 
-def _ids(name: str, value: Any) -> list[int]:
+def _whole(name: str, text: str) -> str:
+    """JSON can spell half of a surrogate pair, which is no letter and which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequestError(f"{name}: it holds half of a surrogate pair, which is no text") from None
+    return text
+
+
+def _known(name: str, value: Any, tokenizer: Any) -> list[int]:
+    """Ids of tokens that there are: another one would fail the whole batch, and with CUDA the process."""
     if not isinstance(value, list) or not all(type(token) is int and token >= 0 for token in value):
         raise BadRequestError(f"{name}: give a list of token ids")
+    if any(token >= len(tokenizer) for token in value):
+        raise BadRequestError(f"{name}: the tokenizer has no token {max(value)}")
     return value
 
 
