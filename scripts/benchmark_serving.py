@@ -28,7 +28,7 @@ from gainwatt.errors import InputError
 from gainwatt.gsm8k.data import read_items
 from gainwatt.job import Job
 from gainwatt.modeling import load_tokenizer
-from gainwatt.record import STATUSES, file_sha256, read_record
+from gainwatt.record import STATUSES, file_sha256
 from gainwatt.schemes import get_scheme
 from gainwatt.serving.bench import Bench, quiet
 from gainwatt.serving.columns import facts_numbers, tell
@@ -156,10 +156,11 @@ def write_grid(bench: Bench, record: Path, stopped: dict[str, dict[str, Any]]) -
     found = {}
     for start in starts(bench.study, bench.cell):
         for load in loads(bench.serve, start.mode):
-            path = bench.record(start.record_name(load))
-            if not path.exists():
+            name = start.record_name(load)
+            entry = bench.current(name, load)
+            if entry is None:
                 return False
-            found[path] = read_record(path, stage=STAGE)
+            found[bench.record(name)] = entry
     about = {"variant": bench.cell.variant, "scheme": bench.cell.scheme, "engine": bench.serve.engine, "load": "all"}
     with Job(stage=STAGE, cell=about, study=quiet(bench.study), record=record) as job:
         bench.name_inputs(job)

@@ -179,6 +179,15 @@ def test_what_does_not_fit_is_said_before_anything_starts(prepared, options, sai
     assert not layout.record(STAGE, "x").parent.exists()
 
 
+def test_cells_of_other_settings_are_not_listed_as_done(prepared, capsys):
+    file, layout = prepared()
+    assert measure(file) == 0
+    before = layout.record(STAGE, "base.fp32").read_bytes()
+    assert measure(file, "--only", "offline-fixed-b2", "--set", "serve.fixed_new_tokens=5") == 0
+    assert "some cells are left" in capsys.readouterr().err
+    assert layout.record(STAGE, "base.fp32").read_bytes() == before
+
+
 def test_one_load_alone_leaves_the_list_for_later(prepared, capsys):
     file, layout = prepared()
     assert measure(file, "--only", "offline-fixed-b2") == 0

@@ -100,6 +100,11 @@ class Bench:
 
         What failed, or could not run on this machine, is measured again; what did not fit into memory is a result.
         """
+        record = self.current(name, load)
+        return record if record is not None and record["status"] in ("ok", "oom") else None
+
+    def current(self, name: str, load: Load | None = None) -> Record | None:
+        """The record called `name`, however it went, where it is of these settings and this checkpoint."""
         try:
             record = read_record(self.record(name), stage=STAGE)
         except RecordError:
@@ -108,7 +113,7 @@ class Bench:
         wanted = {"settings": self.study.settings_sha256(STAGE), "checkpoint": self.checkpoint.sha256}
         same = all(inputs.get(key, {}).get("sha256") == sha256 for key, sha256 in wanted.items())
         same = same and (load is None or record["settings"].get("load") == load.as_dict())
-        return record if same and record["status"] in ("ok", "oom") else None
+        return record if same else None
 
     def left(self, start: Start) -> list[Load]:
         """The loads of a start that are not measured yet."""
