@@ -54,6 +54,14 @@ def test_a_line_for_every_checkpoint_through_every_batch_size(results):
     assert lines[0].get_ydata()[1] == record["metrics"]["gross_j_per_token"]
 
 
+def test_a_cell_that_failed_is_not_drawn_and_a_batch_of_one_is_one_point(tmp_path):
+    results = results_of(tmp_path, offline={"batch_sizes": [1, 16, 64]})
+    record = results.branches[STAGE]["base.bf16.offline-fixed-b16"]
+    record["status"], record["reason"] = "failed", "the engine died"
+    drawn = {tuple(line.get_xdata()) for line in serving.roofs(results).axes[0].lines}
+    assert drawn == {(1, 64), (1, 16, 64)}
+
+
 def test_natural_lengths_are_drawn_where_there_are_no_fixed_ones(tmp_path):
     results = results_of(tmp_path, lengths=["natural"])
     assert serving.lengths_drawn(results) == "natural"

@@ -131,18 +131,18 @@ def _panels(results: Results, offline: Place, online: Place) -> list[tuple[str, 
 
 
 def _lines(results: Results, mode: str, kinds: Sequence[str], place: Place) -> dict[Start, list[Point]]:
-    """Points of each start, in the order of their loads; cells without one of the two numbers are left out."""
-    found: dict[Start, list[Point]] = {}
+    """Points of each start, in the order of their loads; cells that failed or lack a number are left out."""
+    found: dict[Start, dict[float, Point]] = {}
     for cell in measured(results, mode):
         if cell.load.kind not in kinds or cell.load.lengths != lengths_drawn(results):
             continue
+        if cell.record["status"] != "ok":
+            continue
         x, y = place(cell)
         if x is not None and y is not None and x > 0 and (y > 0 or "poisson" in kinds or "closed" in kinds):
-            found.setdefault(cell.start, []).append((x, y, cell))
-    # One prompt after the other is a batch of one: where both were measured the batch counts.
-    return {
-        start: sorted(points, key=lambda point: (point[2].load.size or 0, point[0])) for start, points in found.items()
-    }
+            # One prompt after the other is a batch of one: where both were measured the batch, which is later, counts.
+            found.setdefault(cell.start, {})[cell.load.size or 0] = (x, y, cell)
+    return {start: [points[size] for size in sorted(points)] for start, points in found.items()}
 
 
 def _figure(panels: int, height_in: float) -> tuple[Any, list[Any]]:
