@@ -223,7 +223,9 @@ def test_the_buffers_of_llama_cpp(spec, monkeypatch):
     assert facts["memory_mib"] == {"weights": 2.5, "kv_cache": 0.5, "activations": 6.0, "reserved": 9.0}
     assert (facts["engine_version"], facts["quantization"], facts["prefix_cache"]) == ("b7000-abc", "Q4_0", False)
     python = [*lines, "INFO:     Uvicorn running on http://127.0.0.1:8123 (Press CTRL+C to quit)"]
-    asked = spec("gguf-q4_0", "llamacpp")
+    asked = spec("gguf-q4_0", "llamacpp", max_num_seqs=4, max_model_len=300)
+    told = adapter_for("llamacpp").facts(asked, python, Address("http://x", {}))
+    assert (told["max_num_seqs"], told["max_concurrency"], told["kv_cache_tokens"]) == (1, 1.0, 300)
     assert (
         complete(asked, adapter_for("llamacpp").facts(asked, python, Address("http://x", {})))["prefix_cache"] is True
     )

@@ -60,7 +60,9 @@ class LlamaCppAdapter:
         }
         known = [part for part in memory.values() if part is not None]
         reserved = sum(known) if len(known) == len(memory) else None
-        parallel = spec.max_num_seqs or 1
+        # llama-cpp-python's server has one slot, whatever was asked for.
+        packaged = any("Uvicorn running" in line for line in lines)
+        parallel = 1 if packaged else spec.max_num_seqs or 1
         context = spec.max_model_len or DEFAULT_CONTEXT
         return {
             "engine_version": build
@@ -68,7 +70,7 @@ class LlamaCppAdapter:
             "quantization": spec.stored.options.get("block_type"),
             "quantization_kernel": {"llama.cpp": (spec.stored.loader("llamacpp") or spec.stored.loaders[0]).kernel},
             # llama-cpp-python keeps what a prompt shares with the one before it, and cannot be told not to.
-            "prefix_cache": spec.prefix_cache or any("Uvicorn running" in line for line in lines),
+            "prefix_cache": spec.prefix_cache or packaged,
             "cuda_graphs": None,
             "max_model_len": context,
             "max_num_seqs": parallel,
