@@ -68,6 +68,13 @@ def test_without_a_shape_or_limits_each_number_says_why(tmp_path, tiny_folder):
         assert all(found.reasons.values())
 
 
+def test_a_roof_without_a_prompt_says_so(tiny_folder):
+    found = Roofs.of(tiny_folder, LIMITS, "fp32", None).numbers(
+        batch=1, prompt_tokens=0.0, new_tokens=5.0, weight_bytes=1.0, decode_tok_s=1.0, prefill_tok_s=1.0
+    )
+    assert set(found.reasons.values()) == {"the number of prompt tokens is not known"}
+
+
 def test_limits_belong_to_boards_with_their_power_limit():
     gpu = {"name": "H200", "driver": "580", "power_limit_w": 700.0}
     capped = machine_name({"gpus": [{**gpu, "power_limit_w": 400.0}]})

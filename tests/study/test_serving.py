@@ -83,6 +83,7 @@ def test_another_size_or_kernel_decides_no_cell_and_another_length_does():
         ({"schemes": ["fp8"]}, "has no 'fp8'"),
         ({"offline": None}, "give offline, online, or both"),
         ({"online": {"slo": {"ttft_ms": None, "tpot_ms": None}}}, "at least one of"),
+        ({"online": {"capacity": True, "concurrency": []}}, "capacity: the search begins with a burst"),
         ({"lengths": ["fixed", "fixed"]}, "names one twice"),
         ({"kernels": ["rm -rf"]}, "pattern"),
     ],

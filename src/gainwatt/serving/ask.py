@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -17,7 +18,7 @@ def ask(
     url: str, headers: Mapping[str, str] | None = None, *, body: Any = None, method: str | None = None,
     timeout_s: float = 5.0,
 ) -> tuple[int, bytes]:  # fmt: skip
-    """(status, body) of one request; a `body` is sent as JSON. Raises OSError where nothing answers."""
+    """(status, body) of one request; a `body` is sent as JSON. Raises OSError where nothing answers in HTTP."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 - the caller's own server
     for name, value in (headers or {}).items():
@@ -30,6 +31,8 @@ def ask(
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read(_LONGEST)
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"no HTTP answer: {error!r}"[:200]) from error
 
 
 def ask_json(url: str, headers: Mapping[str, str] | None = None, *, timeout_s: float = 5.0) -> Any:

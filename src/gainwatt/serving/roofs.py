@@ -82,8 +82,11 @@ class Roofs:
         found = Numbers()
         names = ("decode_roof_tok_s", "decode_roof_share", "prefill_roof_tok_s", "prefill_roof_share", "decode_bound")
         if self.shape is None or self.limits is None or prompt_tokens < 1:
+            known = self.shape is not None and self.limits is not None
+            unknown = "the machine's limits were not measured (serve.limits)"
+            why = "the number of prompt tokens is not known" if known else unknown
             for name in names:
-                found.put(name, None, self.reason or "the machine's limits were not measured (serve.limits)")
+                found.put(name, None, self.reason or why)
             return found
         context, kv_bytes = prompt_tokens + new_tokens / 2, KV_BYTES[self.dtype]
         roof = decode_roof_tok_s(self.shape, self.limits, batch, context, weight_bytes, kv_bytes)

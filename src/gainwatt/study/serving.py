@@ -70,6 +70,8 @@ class Online(Section):
     def _check(self) -> Online:
         if self.slo.ttft_ms is None and self.slo.tpot_ms is None and self.slo.e2e_ms is None:
             raise ValueError("slo: give at least one of ttft_ms, tpot_ms and e2e_ms, or every request meets it")
+        if self.capacity and not self.concurrency:
+            raise ValueError("capacity: the search begins with a burst of the most clients that concurrency names")
         return self
 
 
