@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from transformers.cache_utils import StaticLayer
 
 from gainwatt.errors import UnavailableError
 from gainwatt.limits import DeviceLimits
@@ -68,6 +69,21 @@ def test_a_fixed_cache_generates_the_same(loaded, ids):
     assert static.made.tolist() == eager.made[:, :3].tolist()
     static.forget_cache()
     static.forget_cache()
+
+
+def test_the_fixed_cache_is_as_long_as_its_own_load_needs(loaded, tokenizer, monkeypatch):
+    static = dataclasses.replace(loaded, arm=Arm("fp32", "static", "sdpa", "fp32~static"))
+    lengths, init = [], StaticLayer.__init__
+
+    def made(self, max_cache_len, **options):
+        lengths.append(max_cache_len)
+        init(self, max_cache_len, **options)
+
+    monkeypatch.setattr(StaticLayer, "__init__", made)
+    for prompt_tokens in (40, 8):
+        lengths.clear()
+        assert try_arm(static, Load(1, prompt_tokens, 4), tokenizer, kernels=False).status == "ok"
+        assert set(lengths) == {prompt_tokens + 4}
 
 
 def test_graphs_need_a_gpu(loaded):

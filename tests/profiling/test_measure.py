@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from gainwatt.checkpoint import Checkpoint
 from gainwatt.energy.protocol import Settings
 from gainwatt.limits import DeviceLimits
 from gainwatt.profiling import measure
+from gainwatt.profiling import trial as trials
 from gainwatt.profiling.arms import LoadedArm
 from gainwatt.profiling.generate import Timing
 from gainwatt.profiling.kernels import Look
@@ -123,6 +125,45 @@ def test_an_arm_that_runs_out_of_memory_between_windows_is_a_row(bench_of):
     assert fp16["decode_gross_j_per_ktok"] == pytest.approx(400 * 1.0 / (4 * 20) * 1000, rel=0.02)
     assert made["fp16"].calls > 17
     assert "bnb-int8 failed between the windows" in bench.events[0]
+
+
+def test_memory_is_given_back_once_the_failed_batch_is_gone(bench_of, monkeypatch):
+    bench, _ = bench_of(
+        {"fp16": lambda g: Scripted(g, 0.5, 1.0), "bnb-int8": lambda g: Scripted(g, 0.5, 1.0, fail_at=3)}
+    )
+    handled = []
+    monkeypatch.setattr(measure, "free_memory", lambda: handled.append(sys.exc_info()[1]))
+    measure_load(bench, LOAD)
+    bench.meter.stop()
+    assert handled == [None]  # an exception holds the frames of the batch, and they its tensors
+
+
+def test_a_fixed_cache_that_is_given_back_is_no_memory_of_the_arm_any_more(bench_of, monkeypatch):
+    bench, made = bench_of({"fp16": lambda g: Scripted(g, 0.5, 1.0), "bnb-int8": lambda g: Scripted(g, 0.5, 1.0)})
+    held = {"allocated_mib": 2000.0}
+    monkeypatch.setattr(trials, "memory_mib", lambda: dict(held))
+    monkeypatch.setattr(made["fp16"], "forget_cache", lambda: held.update(allocated_mib=1900.0))
+    measure_load(bench, LOAD)
+    bench.meter.stop()
+    assert bench.loaded["fp16"].resident_mib == 950.0 - 100.0
+    assert bench.loaded["bnb-int8"].resident_mib == 950.0
+
+
+def test_the_interval_of_the_latency_is_about_the_same_batches_as_its_mean(bench_of, monkeypatch):
+    bench, made = bench_of({"fp16": lambda g: Scripted(g, 0.5, 1.0), "bnb-int8": lambda g: Scripted(g, 0.5, 1.0)})
+    batch = type(made["fp16"]).__call__
+
+    def with_work_beside(self, *args):
+        timing = batch(self, *args)
+        self.gpus.runtime.sleep(0.3)  # in the window, and in no batch
+        return timing
+
+    monkeypatch.setattr(Scripted, "__call__", with_work_beside)
+    fp16, _ = measure_load(bench, LOAD)[0]
+    bench.meter.stop()
+    assert fp16["latency_ms_mean"] == pytest.approx(1500)
+    assert fp16["latency_ms_low"] == pytest.approx(1500)
+    assert fp16["latency_ms_high"] == pytest.approx(1500)
 
 
 def test_phases_too_short_for_the_samples_have_no_joules_of_their_own(bench_of):

@@ -83,7 +83,10 @@ def _times(cell: Numbers, load: Load, calls: Sequence[Timing], result: ArmResult
         for level in (50, 95, 99):
             cell[f"{name}_ms_p{level}"] = percentile(ordered, level)
         cell.put(f"{name}_cv", spread(ordered).cv, "one call has no spread")
-    per_window = spread([1000 * w.seconds / w.calls for w in result.windows])
+    waiting = iter(calls)
+    per_window = spread(
+        [statistics.fmean(1000 * next(waiting).latency_s for _ in range(w.calls)) for w in result.windows]
+    )
     cell.put("latency_ms_low", per_window.low, "one window has no interval")
     cell.put("latency_ms_high", per_window.high, "one window has no interval")
     steps = load.new_tokens - 1

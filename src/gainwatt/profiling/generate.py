@@ -104,9 +104,14 @@ class Generator:
         )  # fmt: skip
 
     def forget_cache(self) -> None:
-        """Give back the fixed cache that transformers keeps on the model between calls."""
-        if hasattr(self.model, "_cache"):
-            del self.model._cache
+        """Give back the fixed cache, or forget its length: transformers keeps one of the two on the model.
+
+        Since it keeps the length it makes every later cache as long as the longest so far, and a shorter load would
+        attend to places that it never fills.
+        """
+        for name in ("_cache", "_previous_max_cache_length"):
+            if hasattr(self.model, name):
+                delattr(self.model, name)
 
 
 class _FirstToken:

@@ -12,7 +12,7 @@ from gainwatt.profiling.arms import LoadedArm, free_memory
 from gainwatt.profiling.cells import PHASE_SAMPLES, Cell, failed_cell, measured_cell
 from gainwatt.profiling.generate import Timing
 from gainwatt.profiling.sampled import window_power
-from gainwatt.profiling.trial import Trial, outcome, try_arm
+from gainwatt.profiling.trial import Trial, outcome, owned, try_arm
 from gainwatt.study.profiling_cells import Arm, Load
 
 Call = dict[str, Any]
@@ -61,18 +61,24 @@ def measure_load(bench: Bench, load: Load) -> tuple[list[Cell], list[Call]]:
             measured, calls = _windows(bench, load, trials)
             break
         except _ArmError as failure:
-            bench.events.append(f"{load.name}: {failure.label} failed between the windows, the others began again")
-            failed[failure.label] = (failure.status, failure.reason)
-            del trials[failure.label]
-            free_memory()
-    for trial in trials.values():
-        if trial.generator is not None:
-            trial.generator.forget_cache()
+            label = failure.label
+            failed[label] = (failure.status, failure.reason)
+        bench.events.append(f"{load.name}: {label} failed between the windows, the others began again")
+        _forget_cache(bench.loaded[label], trials.pop(label))
+        free_memory()  # the exception is gone, and with it the frames that hold the failed batch
+    for label, trial in trials.items():
+        _forget_cache(bench.loaded[label], trial)
     cells = [
         measured[arm.label] if arm.label in measured else _failed(bench, arm, load, *failed[arm.label])
         for arm in bench.arms
     ]
     return cells, calls
+
+
+def _forget_cache(loaded: LoadedArm, trial: Trial) -> None:
+    if trial.generator is not None:
+        with owned(loaded):
+            trial.generator.forget_cache()
 
 
 def _failed(bench: Bench, arm: Arm, load: Load, status: str, reason: str) -> Cell:
