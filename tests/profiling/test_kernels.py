@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from gainwatt.profiling import kernels
 from gainwatt.profiling.kernels import Event, Look, compare, innermost, look
 
 
@@ -71,3 +72,15 @@ def test_the_profiler_sees_what_torch_does():
     assert found.prefill_launches == 1
     assert found.step_launches == 1.0
     assert found.kernels[0].startswith("aten::mm")
+
+
+def test_named_ranges_are_no_work():
+    import torch
+
+    def work() -> None:
+        with torch.profiler.record_function("a range around a kernel"):
+            torch.mm(torch.ones(8, 8), torch.ones(8, 8))
+
+    names = [event.name for event in kernels._profile(work)]
+    assert "aten::mm" in names
+    assert "a range around a kernel" not in names
