@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -7,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainwatt.profiling.ratios import QUANTITIES, paired, unpaired
+from gainwatt.profiling.roofs import in_memory
+
+from .profile_records import SHAPE
 
 positive = st.floats(0.01, 1000)
 
@@ -67,3 +71,16 @@ def test_two_loads_are_compared_without_pairs():
     assert unpaired([2.0], [1.0]).low is None
     same = unpaired([1.0] * 5, [1.0] * 5)
     assert (same.low, same.high) == (pytest.approx(1), pytest.approx(1))
+
+
+def test_an_untied_table_counts_in_the_type_that_it_has_in_memory():
+    table = SHAPE.head_parameters
+    body = SHAPE.body_parameters
+    untied = dataclasses.replace(
+        SHAPE, tie_embeddings=False, weight_bytes=body // 2 + 4 * table, embedding_bytes=2 * table
+    )
+    read = in_memory(untied, 2 * body + 4 * table, 2).read_bytes()
+    assert read == 2 * body + 2 * table  # 4 bits restored to bf16: the table has not grown
+    wide = dataclasses.replace(untied, weight_bytes=4 * body + 8 * table, embedding_bytes=4 * table)
+    assert in_memory(wide, 2 * body + 4 * table, 2).read_bytes() == 2 * body + 2 * table  # fp32 files, loaded in fp16
+    assert in_memory(SHAPE, 400_000_000, 2).read_bytes() == 400_000_000  # tied: the head reads it whole

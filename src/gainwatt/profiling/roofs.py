@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from gainwatt.limits import DeviceLimits, Roof, regime, share
+from gainwatt.limits import DeviceLimits, ModelShape, Roof, regime, share
 from gainwatt.limits.share import decode_roof, prefill_roof
 from gainwatt.profiling.arms import LoadedArm
 from gainwatt.profiling.trial import Trial
@@ -31,37 +32,46 @@ def roofs(
 ) -> None:
     """Fill in everything that needs the model's shape and the machine's limits."""
     device, why = limits
-    shape = loaded.shape
-    if shape is None or device is None:
+    if loaded.shape is None or device is None:
         for name in _ROOF_NAMES:
-            cell.put(name, None, loaded.shape_reason if shape is None else why)
+            cell.put(name, None, loaded.shape_reason if loaded.shape is None else why)
         return
+    shape = in_memory(loaded.shape, trial.used_bytes, loaded.dtype_bytes)
     batch, prompt, new = load.batch, load.prompt_tokens, load.new_tokens
     context = prompt + new / 2  # the mean over the steps, whose contexts run from prompt + 1 to prompt + new - 1
     flops = shape.request_flops(prompt, new)
     cell["flops_per_request"] = flops
     cell["achieved_tflop_s"] = flops * cell["requests_s"] / 1e12
-    reading = prefill_roof(shape, device, prompt, batch, trial.used_bytes)
+    reading = prefill_roof(shape, device, prompt, batch)
     roof_tok_s = batch * prompt / reading.seconds
     cell["prefill_roof_tok_s"] = roof_tok_s
     cell["prefill_over_roof"] = share(cell["prefill_tok_s"], roof_tok_s)
-    cell["prefill_flops"], cell["prefill_bytes"] = (
-        batch * shape.prefill_flops(prompt),
-        shape.read_bytes(trial.used_bytes),
-    )
+    cell["prefill_flops"], cell["prefill_bytes"] = batch * shape.prefill_flops(prompt), shape.read_bytes()
     ttft_s = cell["ttft_ms_mean"] / 1000
     cell["prefill_regime"] = _regime(ttft_s, reading, device, cell["prefill_device_s"], cell["prefill_launches"])
     if new == 1:
         for name in ("decode_roof_tok_s", "decode_over_roof", "decode_regime", "step_flops", "step_bytes"):
             cell.put(name, None, "one new token: there is no decoding step")
         return
-    step = decode_roof(shape, device, batch, context, trial.used_bytes, loaded.dtype_bytes)
+    step = decode_roof(shape, device, batch, context, kv_dtype_bytes=loaded.dtype_bytes)
     cell["decode_roof_tok_s"] = batch / step.seconds
     cell["decode_over_roof"] = share(cell["decode_tok_s"], batch / step.seconds)
     cell["step_flops"] = batch * shape.flops_per_token(context)
-    cell["step_bytes"] = shape.decode_bytes_per_step(batch, context, trial.used_bytes, loaded.dtype_bytes)
+    cell["step_bytes"] = shape.decode_bytes_per_step(batch, context, kv_dtype_bytes=loaded.dtype_bytes)
     step_s = cell["tpot_ms_mean"] / 1000
     cell["decode_regime"] = _regime(step_s, step, device, cell["step_device_s"], cell["step_launches"])
+
+
+def in_memory(shape: ModelShape, used_bytes: int | None, dtype_bytes: int) -> ModelShape:
+    """The shape with the bytes of its weights in memory, and an untied input table in the type of the arithmetic.
+
+    The table is known by its own size: the ratio of memory to disk does not tell it where packed matrices are restored
+    (the table stays as it is) or a checkpoint is loaded in half its width (the table shrinks as well).
+    """
+    if used_bytes is None:
+        return shape
+    table = shape.vocab_size * shape.hidden_size * dtype_bytes if shape.embedding_bytes else 0
+    return dataclasses.replace(shape, weight_bytes=used_bytes, embedding_bytes=table)
 
 
 def _regime(seconds: float, roof: Roof, limits: DeviceLimits, device_s: float | None, launches: float | None) -> str:
