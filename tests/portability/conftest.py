@@ -44,12 +44,12 @@ def windows(draw, seconds, watts):
     return made
 
 
-def write_inference(study, slower, *, board, watts=20.0, failed=(), base="b" * 64, **changed):
+def write_inference(study, slower, *, board, watts=20.0, failed=(), base="b" * 64, mode="eager", **changed):
     """A record of profile_inference: NF4 takes `slower` times the seconds of fp16."""
     draw, cells = random.Random(f"{board} {slower}"), []
     for batch, prompt, new in LOADS:
         for arm, factor in (("fp16", 1.0), ("bnb-nf4", slower)):
-            cell = {"arm": arm, "scheme": arm, "mode": "eager", "attention": "sdpa", "baseline": arm == "fp16"}
+            cell = {"arm": arm, "scheme": arm, "mode": mode, "attention": "sdpa", "baseline": arm == "fp16"}
             cell |= {"batch": batch, "prompt_tokens": prompt, "new_tokens": new, "status": "ok", "reason": None}
             cell |= {"windows": windows(draw, factor * batch**0.3, watts), "null_reasons": {}}
             if (arm, batch) in failed:

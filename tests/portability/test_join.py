@@ -81,6 +81,7 @@ def test_a_machine_without_a_meter_still_has_times(tmp_path, pair):
         ({"long_tail_threshold_tokens": 100}, {}, "profile_training: train_profile"),
         ({}, {"base": "c" * 64}, "profile_inference: model (SHA-256)"),
         ({}, {"cell": {"variant": "base", "baseline": "bf16", "arms": "x"}}, "profile_inference: baseline"),
+        ({}, {"mode": "static"}, "profile_inference: mode"),
     ],
 )
 def test_mixed_definitions_are_refused(tmp_path, pair, section, inference, said):

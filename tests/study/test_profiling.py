@@ -128,3 +128,12 @@ def test_what_cannot_be_is_an_error_before_any_work(tmp_path: Path, profile: dic
 def test_an_unknown_group_names_all(tmp_path: Path):
     with pytest.raises(InputError, match=r"base\.bnb-nf4"):
         find_group(study_of(tmp_path, {}), "base.nope")
+
+
+def test_the_first_mode_and_attention_decide_what_is_measured(tmp_path: Path):
+    def sha256(**profile: Any) -> str:
+        return study_of(tmp_path, {"schemes": ["bnb-nf4"], **profile}).settings_sha256("profile_inference")
+
+    assert sha256(modes=["static"]) != sha256()  # the labels of the arms say nothing of it
+    assert sha256(attention=["eager"]) != sha256()
+    assert sha256(modes=["eager", "static"], attention=["sdpa", "eager"]) == sha256()  # further arms, other names

@@ -78,10 +78,12 @@ def read_inference(records: Sequence[Record]) -> Read:
         for cell in cells:
             if not cell["baseline"]:
                 read.entries += _inference(record, cell, baselines[_load(cell)])
-        scheme = next((cell["scheme"] for cell in cells if cell["baseline"]), None)
-        if scheme is not None:
-            base = record["inputs"].get(f"checkpoint of {scheme}", {}).get("sha256", "not named")
-            _define(read, "profile_inference", {"baseline": record["cell"]["baseline"], "model (SHA-256)": base})
+        first = next((cell for cell in cells if cell["baseline"]), None)
+        if first is not None:
+            base = record["inputs"].get(f"checkpoint of {first['scheme']}", {}).get("sha256", "not named")
+            # The labels of the arms name a mode or attention implementation only where it is not the baseline's.
+            told = {"baseline": record["cell"]["baseline"], "mode": first["mode"], "attention": first["attention"]}
+            _define(read, "profile_inference", {**told, "model (SHA-256)": base})
     return read
 
 

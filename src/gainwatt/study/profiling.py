@@ -83,11 +83,19 @@ class Profile(Section):
 
 
 _GRID = ("variants", "schemes", "modes", "attention", "varied", "together")
+_FIRST = {"modes": "eager", "attention": "sdpa"}
 
 
 def deciding(profile: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The part of the section (as JSON values) that decides a record: one more arm leaves the others as they are."""
-    return None if profile is None else {name: value for name, value in profile.items() if name not in _GRID}
+    """The part of the section (as JSON values) that decides a record: one more arm leaves the others as they are.
+
+    The first mode and attention implementation are those of every arm whose label names no other. They stand in it
+    where they are not the defaults.
+    """
+    if profile is None:
+        return None
+    first = {name: profile[name][0] for name in _FIRST if profile[name][0] != _FIRST[name]}
+    return {name: value for name, value in profile.items() if name not in _GRID} | first
 
 
 def check(profile: Profile, variants: list[str], schemes: list[str]) -> None:
