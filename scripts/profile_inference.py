@@ -153,6 +153,7 @@ def profile(job: Job, study: Study, layout: Layout, group: Group, args: argparse
     if left:
         loaded, failed = load_arms(job, study, group, checkpoints, missing)
         limits = machine_limits(job, loaded)
+        finished.keep_limits(job.settings["limits"])
         bench = Bench(
             job.meter, group.arms, loaded, failed, tokenizer, protocol(settings), limits, settings.kernels,
             tell=lambda text: print(text, file=sys.stderr, flush=True),
@@ -161,6 +162,7 @@ def profile(job: Job, study: Study, layout: Layout, group: Group, args: argparse
             cells, calls = measure_load(bench, load)
             finished.add(load, cells, calls)
         job.settings["events"] = bench.events
+    job.settings["limits"] = finished.limits
     describe(job, wanted, finished, args.record_of(group))
     job.on_written(finished.remove)
 
@@ -233,7 +235,8 @@ def run_all(study: Study, layout: Layout, args: argparse.Namespace) -> int:
         words += [word for entry in args.overrides or [] for word in ("--set", entry)]
         words += [word for name in ("records", "work") if (p := getattr(args, f"{name}_given"))
                   for word in (f"--{name}", str(p))]  # fmt: skip
-        code = max(code, subprocess.run(words, check=False).returncode)
+        ended = subprocess.run(words, check=False).returncode
+        code = max(code, ended if ended >= 0 else 128 - ended)  # -9: killed by the signal 9, as a shell's 137
     return code
 
 

@@ -106,7 +106,7 @@ def test_a_killed_profile_goes_on_with_what_is_left(prepared, main, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run(main, file, group)
     unfinished = layout.work(STAGE, group) / "loads.jsonl"
-    before = json.loads(unfinished.read_text().splitlines()[1])
+    before = json.loads(unfinished.read_text().splitlines()[2])
     assert not layout.record(STAGE, group).exists()
     monkeypatch.setattr(module, "measure_load", lambda bench, load: seen.append(load.batch) or real(bench, load))
     assert run(main, file, group) == 0
@@ -116,6 +116,20 @@ def test_a_killed_profile_goes_on_with_what_is_left(prepared, main, monkeypatch)
     assert metrics["cells"][:2] == before["cells"]
     assert [cell["batch"] for cell in metrics["cells"]] == [1, 1, 2, 2]
     assert not unfinished.exists()
+
+
+def test_limits_outlive_a_kill_after_the_last_load(prepared, main, monkeypatch):
+    file, layout = prepared(schemes=[], modes=["eager"], batches=[1])
+    module = sys.modules[main.__module__]
+    describe = module.describe
+    monkeypatch.setattr(module, "describe", lambda *args: pytest.fail("killed"))
+    with pytest.raises(BaseException, match="killed"):
+        run(main, file, "base.fp32")
+    monkeypatch.setattr(module, "describe", describe)
+    assert run(main, file, "base.fp32") == 0
+    found = read_record(layout.record(STAGE, "base.fp32"))
+    assert found["metrics"]["resumed_loads"] == 1
+    assert found["settings"]["limits"]["fp32"]["bandwidth_gb_s"] == 20
 
 
 def test_a_checkpoint_that_could_not_be_made_is_a_row(prepared, main):
@@ -170,6 +184,16 @@ def test_all_groups_run_in_processes_of_their_own(prepared, main, monkeypatch):
     assert main(["--study", str(file), "--set", "profile.repeats=4"]) == 0
     assert [words[words.index("--group") + 1] for words in started] == ["base.bf16", "base.fp16"]
     assert all(words[-2:] == ["--set", "profile.repeats=4"] for words in started)
+
+
+def test_a_group_that_a_signal_killed_is_a_failure(prepared, main, monkeypatch):
+    file, _ = prepared(schemes=["bf16"], modes=["eager"], together=1)
+
+    class Killed:
+        returncode = -9
+
+    monkeypatch.setattr(sys.modules[main.__module__].subprocess, "run", lambda words, **options: Killed())
+    assert main(["--study", str(file)]) == 137
 
 
 @pytest.mark.parametrize(
