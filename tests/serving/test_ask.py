@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -28,6 +29,27 @@ def url():
         threading.Thread(target=answer, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/health"
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_redirection_does_not_take_the_key_to_another_host():
+    seen = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers.get("Authorization"))
+            self.send_response(200 if self.path == "/there" else 302)
+            self.send_header("Location", f"http://localhost:{server.server_port}/there")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        status, _ = ask(f"http://127.0.0.1:{server.server_port}/here", {"Authorization": "Bearer sesame"})
+        server.shutdown()
+    assert (status, seen) == (302, ["Bearer sesame"])
 
 
 def test_what_speaks_no_http_is_nobody(url):

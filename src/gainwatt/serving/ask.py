@@ -9,8 +9,16 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: it would take the API key to another host, and make a POST a GET without its body."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None: the answer is handed out as it is."""
+
+
 # A proxy of the environment has no business between a script and its own server.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
 _LONGEST = 64 * 2**20
 
 
@@ -18,7 +26,10 @@ def ask(
     url: str, headers: Mapping[str, str] | None = None, *, body: Any = None, method: str | None = None,
     timeout_s: float = 5.0,
 ) -> tuple[int, bytes]:  # fmt: skip
-    """(status, body) of one request; a `body` is sent as JSON. Raises OSError where nothing answers in HTTP."""
+    """(status, body) of one request; a `body` is sent as JSON. Raises OSError where nothing answers in HTTP.
+
+    A redirection is an answer like others.
+    """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 - the caller's own server
     for name, value in (headers or {}).items():
