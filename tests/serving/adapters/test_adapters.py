@@ -225,6 +225,9 @@ def test_the_buffers_of_llama_cpp(spec, monkeypatch):
     python = [*lines, "INFO:     Uvicorn running on http://127.0.0.1:8123 (Press CTRL+C to quit)"]
     asked = spec("gguf-q4_0", "llamacpp", max_num_seqs=4, max_model_len=300)
     told = adapter_for("llamacpp").facts(asked, python, Address("http://x", {}))
+    assert adapter_for("llamacpp").reset_prefix_cache(asked, Address("http://x", {}))
+    monkeypatch.setattr(llamacpp, "ask_json", lambda url, headers: None)
+    assert not adapter_for("llamacpp").reset_prefix_cache(asked, Address("http://x", {}))
     assert (told["max_num_seqs"], told["max_concurrency"], told["kv_cache_tokens"]) == (1, 1.0, 300)
     assert (
         complete(asked, adapter_for("llamacpp").facts(asked, python, Address("http://x", {})))["prefix_cache"] is True

@@ -91,8 +91,8 @@ class LlamaCppAdapter:
         return None
 
     def reset_prefix_cache(self, spec: ServerSpec, address: Address) -> bool:
-        """It has no such request: only a fresh server is certain."""
-        return False
+        """Nothing can be asked to forget. llama-server, which alone has the page /props, is started without a cache."""
+        return not spec.prefix_cache and isinstance(ask_json(f"{address.root}/props", address.headers), dict)
 
 
 def _gguf(spec: ServerSpec, work: Path) -> Path:
