@@ -95,6 +95,18 @@ def test_kernels_explain_a_slow_quantized_cell(results):
     assert own["quantization_kernel"] == "AWQ: MacheteLinearKernel"
 
 
+def test_a_cell_that_failed_on_its_way_is_in_no_ratio(tmp_path):
+    study = make(tmp_path, matrix=False)
+    write_grid(study)
+    found = load(study)
+    record = found.branches[STAGE]["base.bf16.offline-fixed-b16"]
+    record |= {"status": "failed", "reason": "the engine died"}
+    rows = [r for r in serving.kernels(found) if (r["variant"], r["lengths"], r["batch_size"]) == ("base", "fixed", 16)]
+    assert any(r["scheme"] != "bf16" for r in rows)
+    assert {r["over_reference"] for r in rows} == {None}
+    assert [r["over_own_choice"] for r in rows if r["scheme"] == "bf16"] == [None]
+
+
 def test_a_cell_that_did_not_fit_is_a_row(tmp_path):
     study = make(tmp_path, matrix=False, quantize={"reference": "bf16", "schemes": [], "calibration_items": 4})
     write_grid(study)

@@ -186,14 +186,16 @@ def kernels(results: Results) -> list[Row]:
     """What really multiplied the matrices in each cell without a server, and what that made of the speed.
 
     `over_reference` is the throughput over that of the reference scheme of the same variant under the same load,
-    `over_own_choice` over that of the same checkpoint with the kernel that the engine chooses by itself.
+    `over_own_choice` over that of the same checkpoint with the kernel that the engine chooses by itself. A cell that
+    failed on its way has a speed so far, and no ratio.
     """
     every = list(measured(results, "offline"))
-    speeds = {(f.start.cell, f.start.kernel, f.load): f.metrics.get("throughput_tok_s") for f in every}
+    whole = [found for found in every if found.record["status"] == "ok"]
+    speeds = {(f.start.cell, f.start.kernel, f.load): f.metrics.get("throughput_tok_s") for f in whole}
     rows = []
     for found in every:
         cell, facts = found.start.cell, found.facts
-        speed = found.metrics.get("throughput_tok_s")
+        compared = speeds.get((cell, found.start.kernel, found.load))
         reference = type(cell)(cell.variant, results.study.quantize.reference)
         rows.append(
             {
@@ -209,9 +211,9 @@ def kernels(results: Results) -> list[Row]:
                 "cuda_graphs": facts.get("cuda_graphs"),
                 "engine": found.record["cell"]["engine"],
                 "engine_version": facts.get("engine_version"),
-                "throughput_tok_s": speed,
-                "over_reference": _ratio(speed, speeds.get((reference, None, found.load))),
-                "over_own_choice": _ratio(speed, speeds.get((cell, None, found.load))),
+                "throughput_tok_s": found.metrics.get("throughput_tok_s"),
+                "over_reference": _ratio(compared, speeds.get((reference, None, found.load))),
+                "over_own_choice": _ratio(compared, speeds.get((cell, None, found.load))),
                 "status": found.record["status"],
                 "reason": found.record["reason"],
             }
