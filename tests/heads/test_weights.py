@@ -21,6 +21,13 @@ def test_norms():
     assert output_norms(layers) is None
 
 
+def test_codes_of_fp8_have_no_norm_without_their_scales():
+    layers = find_heads(tiny("qwen2"))
+    weight = layers[0].module.weight.detach().to(torch.float8_e4m3fn)
+    layers[0].module.weight = torch.nn.Parameter(weight, requires_grad=False)
+    assert output_norms(layers) is None
+
+
 def test_changes(tmp_path):
     model = tiny("qwen3")
     layers = find_heads(model)

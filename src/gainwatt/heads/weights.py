@@ -28,6 +28,8 @@ def output_norms(layers: Sequence[HeadLayer]) -> list[float] | None:
         weight = getattr(layer.module, "weight", None)
         if weight is None or not weight.is_floating_point() or weight.shape[-1] != layer.heads * layer.head_dim:
             return None
+        if weight.element_size() < 2:
+            return None  # FP8: codes that count only with their scales
         with torch.inference_mode():
             parts = weight.float().unflatten(1, (layer.heads, layer.head_dim))
             found += parts.square().sum(dim=(0, 2)).sqrt().tolist()
