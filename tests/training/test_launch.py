@@ -206,6 +206,15 @@ def test_a_server_that_dies_ends_the_training(scripted):
         scripted("import time; time.sleep(600)", dies)
 
 
+def test_numbers_of_gpus_are_the_drivers(scripted, monkeypatch):
+    training = "import os; raise SystemExit(7 if os.environ.get('CUDA_DEVICE_ORDER') == 'PCI_BUS_ID' else 1)"
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert scripted(training) == 1  # whoever named them knows the order
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert scripted(training) == 7
+
+
 def noting(tmp_path, **notes: str) -> str:
     """A training of which some processes have ended with a result, and which has failed for that."""
     lines = [

@@ -113,6 +113,9 @@ def run(study: Study, found: Plan, *, model: Path, log: Path, environ: Mapping[s
 
 
 def _started(study: Study, found: Plan, model: Path, log: Path, environ: Mapping[str, str]) -> int:
+    if "CUDA_VISIBLE_DEVICES" not in environ:
+        # The plan's numbers are the driver's; CUDA by itself counts the fastest GPU first.
+        environ = {**environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     config = log.with_suffix(".accelerate.json")
     write_text(config, json.dumps(accelerate_config(study, len(found.training)), indent=1) + "\n")
     words = training_command(study, config, sys.argv, len(found.training))
