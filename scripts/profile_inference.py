@@ -13,11 +13,14 @@ goes on with the loads that are left.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +243,20 @@ def run_all(study: Study, layout: Layout, args: argparse.Namespace) -> int:
     return code
 
 
+@contextlib.contextmanager
+def cold_compiler() -> Iterator[None]:
+    """Nothing that torch compiled in another process is found again: `compile_s` would be that of reading a file."""
+    before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    with tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True) as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("TORCHINDUCTOR_CACHE_DIR")
+            if before is not None:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = before
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
@@ -259,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     group = find_group(study, args.group)
     labels = "+".join(arm.label for arm in group.arms)
     cell = {"variant": group.variant, "baseline": group.arms[0].label, "arms": labels}
-    with Job(stage=STAGE, cell=cell, study=study, record=args.record_of(group)) as job:
+    with cold_compiler(), Job(stage=STAGE, cell=cell, study=study, record=args.record_of(group)) as job:
         profile(job, study, layout, group, args)
     return 0
 

@@ -82,6 +82,7 @@ def test_a_machine_without_a_meter_still_has_times(tmp_path, pair):
         ({}, {"base": "c" * 64}, "profile_inference: model (SHA-256)"),
         ({}, {"cell": {"variant": "base", "baseline": "bf16", "arms": "x"}}, "profile_inference: baseline"),
         ({}, {"mode": "static"}, "profile_inference: mode"),
+        ({}, {"settings": {"model.dtype": "bf16"}}, "profile_inference: model.dtype"),
     ],
 )
 def test_mixed_definitions_are_refused(tmp_path, pair, section, inference, said):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from pyarrow import parquet
@@ -116,6 +118,23 @@ def test_a_killed_profile_goes_on_with_what_is_left(prepared, main, monkeypatch)
     assert metrics["cells"][:2] == before["cells"]
     assert [cell["batch"] for cell in metrics["cells"]] == [1, 1, 2, 2]
     assert not unfinished.exists()
+
+
+def test_nothing_compiled_before_is_found_again(prepared, main, monkeypatch):
+    file, _ = prepared(schemes=[], modes=["eager"], batches=[1])
+    module, seen = sys.modules[main.__module__], []
+    real = module.measure_load
+
+    def look(bench, load):
+        seen.append((Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]), *os.listdir(os.environ["TORCHINDUCTOR_CACHE_DIR"])))
+        return real(bench, load)
+
+    monkeypatch.setattr(module, "measure_load", look)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/kept")
+    assert run(main, file, "base.fp32") == 0
+    ((folder,),) = seen  # its own, and empty
+    assert not folder.exists()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/kept"
 
 
 def test_limits_outlive_a_kill_after_the_last_load(prepared, main, monkeypatch):

@@ -83,6 +83,7 @@ def read_inference(records: Sequence[Record]) -> Read:
             base = record["inputs"].get(f"checkpoint of {first['scheme']}", {}).get("sha256", "not named")
             # The labels of the arms name a mode or attention implementation only where it is not the baseline's.
             told = {"baseline": record["cell"]["baseline"], "mode": first["mode"], "attention": first["attention"]}
+            told["model.dtype"] = str(record["settings"].get("model.dtype"))
             _define(read, "profile_inference", {**told, "model (SHA-256)": base})
     return read
 
