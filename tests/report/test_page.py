@@ -13,7 +13,7 @@ import pytest
 
 from factories import ROOT, run_script
 from gainwatt.report.page import content_security_policy, embedded_json
-from gainwatt.report.registry import SECTIONS, TABLES
+from gainwatt.report.registry import BRANCH_SECTIONS, SECTIONS
 from report.html import Page
 from report.rich import HOSTILE
 
@@ -78,10 +78,7 @@ def test_hostile_texts_arrive_whole(report):
 
 def test_every_section_has_its_heading_and_something_below(report):
     parts = report.all("section", **{"class": "part"})
-    # A section that holds tables of optional branches alone is there where the study asks for one of them.
-    tables = {key: [spec for spec in TABLES if spec.section == key] for key in SECTIONS}
-    always = [key for key, specs in tables.items() if not specs or not all(spec.optional for spec in specs)]
-    assert [part.attributes["id"] for part in parts] == always
+    assert [part.attributes["id"] for part in parts] == [key for key in SECTIONS if key not in BRANCH_SECTIONS]
     for part in parts:
         heading, *rest = [child for child in part.children if child.tag != "#text"]
         assert heading.tag == "h2"

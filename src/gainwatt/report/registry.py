@@ -144,6 +144,13 @@ TABLES: tuple[TableSpec, ...] = (
 )  # fmt: skip
 """Within a section in this order."""
 
+BRANCH_SECTIONS = {
+    key
+    for key in SECTIONS
+    if (specs := [spec for spec in TABLES if spec.section == key]) and all(spec.optional for spec in specs)
+}
+"""Sections that are there only where a study asks for one of their branches."""
+
 ELSEWHERE = {"changed_items", "validation", "stale"}
 """Tables that have a place of their own: the page of items, the findings."""
 
