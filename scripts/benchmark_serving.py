@@ -162,11 +162,14 @@ def write_grid(bench: Bench, record: Path, stopped: dict[str, dict[str, Any]]) -
                 return False
             found[bench.record(name)] = entry
     about = {"variant": bench.cell.variant, "scheme": bench.cell.scheme, "engine": bench.serve.engine, "load": "all"}
+    # What an engine of an earlier run left behind stays known when this one had nothing to measure on it.
+    earlier = bench.current(record.stem)
+    known = earlier["settings"].get("stopped", {}) if earlier is not None else {}
     with Job(stage=STAGE, cell=about, study=quiet(bench.study), record=record) as job:
         bench.name_inputs(job)
         counted = Counter(entry["status"] for entry in found.values())
         job.metrics |= {"cells": len(found), **{f"cells_{status}": counted[status] for status in STATUSES}}
-        job.settings["stopped"] = stopped
+        job.settings["stopped"] = {**known, **stopped}
         job.settings["cells"] = {path.stem: file_sha256(path) for path in found}
     failed = sorted(path.stem for path, entry in found.items() if entry["status"] == "failed")
     if failed:

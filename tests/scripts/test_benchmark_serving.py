@@ -188,6 +188,14 @@ def test_cells_of_other_settings_are_not_listed_as_done(prepared, capsys):
     assert layout.record(STAGE, "base.fp32").read_bytes() == before
 
 
+def test_how_an_engine_ended_stays_known(prepared):
+    file, layout = prepared()
+    for options in ((), ("--set", "serve.offline.batch_sizes=[2]")):
+        assert measure(file, *options) == 0
+        grid = read_record(layout.record(STAGE, "base.fp32"))
+        assert set(grid["settings"]["stopped"]) == {"base.fp32.start-offline"}
+
+
 def test_one_load_alone_leaves_the_list_for_later(prepared, capsys):
     file, layout = prepared()
     assert measure(file, "--only", "offline-fixed-b2") == 0
