@@ -18,7 +18,7 @@ from gainwatt.training import launch
 
 @pytest.fixture
 def study(tmp_path):
-    train = {"seeds": [0], "gradient_accumulation_steps": 2}
+    train = {"seeds": [0], "gradient_accumulation_steps": 24}
     return load_study(write_study(tmp_path, {"resources": {"train": {"gpus": 2}}, "train": train}))
 
 
