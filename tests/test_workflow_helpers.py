@@ -178,8 +178,16 @@ def test_records_and_fetched():
     assert workflow.fetched(local, layout)[-1].endswith("checkpoints/base/dense/manifest.json")
     texts = study_with(perplexity={"corpus": "hub:o/n", "revision": "abc"}, tasks={"names": ["hellaswag"]})
     assert [Path(p).name for p in workflow.fetched(texts, layout)[-2:]] == ["corpus.jsonl", "fetched.json"]
+    pruned = study_with(heads={"prune": {"perplexity": {"corpus": "hub:o/n", "revision": "abc"}}})
+    assert Path(workflow.fetched(pruned, layout)[-1]).name == "corpus.jsonl"
     own = study_with(perplexity={"corpus": "data:test"})
     assert workflow.fetched(own, layout) == workflow.fetched(study, layout)
+
+
+def test_two_data_sets_of_the_hub_are_refused():
+    other = {"prune": {"perplexity": {"corpus": "hub:o/other", "revision": "abc"}}}
+    with pytest.raises(ValueError, match="name two data sets of the hub"):
+        study_with(perplexity={"corpus": "hub:o/n", "revision": "abc"}, heads=other)
 
 
 def test_environments_that_a_study_needs():

@@ -33,6 +33,7 @@ from gainwatt.study import (
 from gainwatt.study.branches import KINDS, branch_records, part_records
 from gainwatt.study.operations import Needs
 from gainwatt.study.profiling_cells import groups
+from gainwatt.study.quality import Perplexity
 from gainwatt.study.serving_cells import served_cells
 from gainwatt.weights.variants import control_variants, diagnosed_variants
 
@@ -211,6 +212,13 @@ def head_corpus(study: Study, layout: Layout) -> list[str]:
     return [str(path) for path in corpus_files(prune.perplexity, layout.data)] if prune else []
 
 
+def hub_corpus(study: Study) -> Perplexity | None:
+    """The data set of the hub that the perplexity of cells or of pruned models is measured on; None without one."""
+    prune = study.heads and study.heads.prune
+    asked = (study.perplexity, prune.perplexity if prune else None)
+    return next((found for found in asked if found is not None and is_hub(found.corpus)), None)
+
+
 def base_stage(study: Study) -> str:
     """The stage that brings the base model: `warm_start` for the embedded model, else `fetch_model`."""
     return "warm_start" if study.model.source == "embedded" else "fetch_model"
@@ -269,7 +277,7 @@ def fetched(study: Study, layout: Layout) -> list[str]:
     paths += [layout.data(split) for split in splits]
     if study.model.source != "embedded":
         paths.append(layout.manifest(BASE, DENSE))
-    if study.perplexity is not None and is_hub(study.perplexity.corpus):
+    if hub_corpus(study) is not None:
         paths.append(layout.data(KEPT))
     if study.tasks is not None:
         paths.append(kept_tasks(layout))

@@ -15,7 +15,7 @@ from gainwatt.atomic import write_text
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.record import text_sha256
 from gainwatt.study import hub_id
-from gainwatt.study.quality import Perplexity
+from gainwatt.study.quality import IDENTITY, Perplexity
 
 KEPT = "corpus"
 """Name, among the study's splits, of the file that holds a hub corpus."""
@@ -76,7 +76,7 @@ def read_kept(settings: Perplexity, path: Path) -> str:
 
 
 def _identity(settings: Perplexity) -> dict[str, Any]:
-    return settings.model_dump(mode="json", include={"corpus", "revision", "config", "split", "column"})
+    return settings.model_dump(mode="json", include=IDENTITY)
 
 
 def corpus_files(settings: Perplexity, data: Callable[[str], Path]) -> list[Path]:

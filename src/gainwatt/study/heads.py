@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gainwatt.study.quality import Perplexity
+from gainwatt.study.quality import IDENTITY, Perplexity
 from gainwatt.study.sections import NonNegative, Positive, Section
 
 Percent = Annotated[float, Field(gt=0, lt=100)]
@@ -100,6 +100,17 @@ class Heads(Section):
 def deciding_scores(heads: dict[str, Any] | None) -> dict[str, Any] | None:
     """The part of the section (as JSON values) that decides the scores of a cell; pruning has settings of its own."""
     return heads and {name: value for name, value in heads.items() if name not in ("prune", "schemes", "batch_size")}
+
+
+def check_corpora(heads: Heads, perplexity: Perplexity | None) -> None:
+    """Raise ValueError where pruned models and cells are measured on two data sets of the hub: `fetch` keeps one."""
+    texts = [found for found in (perplexity, heads.prune.perplexity if heads.prune else None) if found is not None]
+    named = [found.model_dump(include=IDENTITY) for found in texts if found.corpus.startswith("hub:")]
+    if len(named) == 2 and named[0] != named[1]:
+        raise ValueError(
+            "perplexity and heads.prune.perplexity name two data sets of the hub, and only one is kept for machines "
+            "without internet: name the same one, or give one of them as a file"
+        )
 
 
 def check_heads(heads: Heads, schemes: list[str]) -> None:

@@ -14,7 +14,7 @@ from gainwatt.errors import InputError
 from gainwatt.schemes import get_scheme
 from gainwatt.study import profiling, serving
 from gainwatt.study.evaluation import Evaluate, deciding
-from gainwatt.study.heads import Heads, check_heads, deciding_scores
+from gainwatt.study.heads import Heads, check_corpora, check_heads, deciding_scores
 from gainwatt.study.llamacpp import LlamaCpp
 from gainwatt.study.llamacpp import deciding as deciding_llamacpp
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
@@ -166,6 +166,7 @@ class Study(Section):
             serving.check(self.serve, variants, list(names))
         if self.heads is not None:
             check_heads(self.heads, list(names))
+            check_corpora(self.heads, self.perplexity)
         return self
 
     def _check_embedded_sizes(self) -> None:

@@ -13,6 +13,9 @@ from gainwatt.study.sections import NonNegative, Positive, Section
 
 Window = Annotated[int, Field(ge=2, strict=True)]
 
+IDENTITY = {"corpus", "revision", "config", "split", "column"}
+"""What says which text a perplexity is of."""
+
 
 class Perplexity(Section):
     """Sliding-window perplexity of every cell on one text. Numbers of different settings are never compared."""
