@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ from typing import Any
 import pytest
 
 from factories import ROOT
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In the background of a shell script Ctrl-C is ignored, and every process started from here would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STUDY: dict[str, Any] = {
     "study": "tiny",

@@ -14,8 +14,8 @@ from faults.conftest import COMMANDS
 # Bytes that one file may have, small enough to stop each stage at something that it writes.
 LIMITS = {
     "prepare_data": 2_000, "warm_start": 50_000, "train_grpo": 50_000, "quantize": 50_000, "evaluate_gsm8k": 400,
-    "evaluate_perplexity": 400, "score_heads": 400, "prune_heads": 400,
-    "train_sft_control": 50_000, "diagnose_weights": 400, "make_tables": 300,
+    "evaluate_perplexity": 400, "profile_inference": 400, "score_heads": 400, "prune_heads": 400,
+    "profile_training": 50_000, "train_sft_control": 50_000, "diagnose_weights": 400, "make_tables": 300,
     "make_figures": 5_000, "validate": 100, "make_report": 5_000,
 }  # fmt: skip
 
