@@ -33,7 +33,7 @@ def make(study: Study, layout: Layout, out: Path, study_file: Path, overrides: l
     material = Material.read(study, layout, str(study_file))
     items = out.with_name("items.html") if out.name != "items.html" else out.with_name("report-items.html")
     write_text(items, items_page(material, out.name))
-    write_text(out, report_page(material, commands(study_file, overrides), items.name))
+    write_text(out, report_page(material, commands(study_file, overrides), items.name if study.matrix else None))
     return items
 
 

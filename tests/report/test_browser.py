@@ -35,7 +35,7 @@ def ready(browser):
 def test_every_section_is_there_after_the_scripts_ran(report):
     ids = report.value("[...document.querySelectorAll('main section.part')].map(part => part.id)")
     assert ids == [key for key in SECTIONS if key not in BRANCH_SECTIONS]
-    assert report.value("document.title").startswith("rich: does the gain survive")
+    assert report.value("document.title").startswith("rich: Does the accuracy that GRPO gained")
 
 
 def test_tables_sort_by_click_and_by_key_as_numbers(report):

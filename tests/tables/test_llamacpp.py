@@ -261,5 +261,7 @@ def test_the_report_of_a_study_without_matrix_misses_nothing_of_it(study):
     page = report_page(Material.read(study, layout, "study.yaml"), [], None)
     assert "llama.cpp: backends, ablations, types" in page
     assert "This study profiles" in page
+    assert "How fast, and for how many joules?" in page
+    assert "survive quantization" not in page
     for heading in ("Accuracy of every cell", "Does the gain survive?", "Cost per correct answer"):
         assert f"{heading}</h2>" not in page

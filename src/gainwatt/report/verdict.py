@@ -33,17 +33,19 @@ class SchemeVerdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a study: a short one, the sentences behind it, and one verdict per scheme."""
+    """The answer of a study: a short one, the sentences behind it, one verdict per scheme; and the question."""
 
     headline: str
     sentences: list[str]
     schemes: list[SchemeVerdict]
+    question: str = "Does the accuracy that GRPO gained survive quantization?"
 
 
 def answer(study: Study, survivals: Sequence[Row], matrix: Sequence[Row], gains: Sequence[Row]) -> Answer:
     """The answer from the rows of the tables gain_survival, accuracy_matrix and gains."""
     if not study.matrix:
-        return Answer("This study profiles: it has no matrix of variants and schemes.", [], [])
+        profiles = "This study profiles: it has no matrix of variants and schemes."
+        return Answer(profiles, [], [], "How fast, and for how many joules?")
     main = _main_rows(survivals)
     verdicts = [_scheme(row, study) for row in main]
     sentences = [_gain(study, main, matrix, gains), _items(main, study), _without(study, verdicts)]
