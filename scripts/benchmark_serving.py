@@ -161,7 +161,7 @@ def write_grid(bench: Bench, record: Path, stopped: dict[str, dict[str, Any]]) -
             if entry is None:
                 return False
             found[bench.record(name)] = entry
-    about = {"variant": bench.cell.variant, "scheme": bench.cell.scheme, "engine": bench.serve.engine, "load": "all"}
+    about = bench.cell.about | {"engine": bench.serve.engine, "load": "all"}
     # What an engine of an earlier run left behind stays known when this one had nothing to measure on it.
     earlier = bench.current(record.stem)
     known = earlier["settings"].get("stopped", {}) if earlier is not None else {}
@@ -180,12 +180,8 @@ def write_grid(bench: Bench, record: Path, stopped: dict[str, dict[str, Any]]) -
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--variant", required=True, help="base or grpo-s<seed>")
-    parser.add_argument("--scheme", required=True, help="a scheme of the study's matrix, e.g. awq-w4g128")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="manifest to serve (default: from the study)")
+    cli.add_cell_options(parser)
     parser.add_argument("--data", type=Path, metavar="FILE", help="test.jsonl (default: from the study)")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="last record to write; the cells' lie beside it")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for unfinished work (default: from the study)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="LOAD", help="measure this load alone, e.g. offline-fixed-b16"
     )

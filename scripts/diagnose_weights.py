@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
-from gainwatt.checkpoint import Checkpoint, read_manifest
+from gainwatt.checkpoint import Checkpoint, read_base, read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.job import Job
 from gainwatt.modeling import NO_GPU_MEMORY, device, load_model, load_tokenizer, memory_mib
@@ -46,13 +46,8 @@ def read_checkpoints(job: Job, args: argparse.Namespace) -> tuple[Checkpoint, Ch
     job.add_input("checkpoint", checkpoint.sha256, variant=checkpoint.variant, scheme=checkpoint.scheme)
     if args.variant == BASE:
         return checkpoint, None
-    base = read_manifest(args.base)
+    base = read_base(args.base, checkpoint, args.checkpoint)
     job.add_input("base", base.sha256, variant=base.variant, scheme=base.scheme)
-    if checkpoint.parent_sha256 not in (None, base.sha256):
-        raise InputError(
-            f"{args.checkpoint} was trained from another checkpoint than {args.base} describes",
-            "give the manifest of the base that it was trained from",
-        )
     return checkpoint, base
 
 

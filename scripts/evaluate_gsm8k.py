@@ -249,16 +249,8 @@ def is_measured(study: Study, manifest: Path, part: Part, stage: str) -> bool:
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--variant", required=True, help="base or grpo-s<seed>")
-    parser.add_argument("--scheme", required=True, help="a scheme of the study's matrix, e.g. bnb-nf4")
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="manifest to evaluate (default: from the study)"
-    )
+    cli.add_cell_options(parser)
     parser.add_argument("--data", type=Path, metavar="FILE", help="test.jsonl (default: from the study)")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
-    parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="folder for unfinished results (default: from the study)"
-    )
     parser.add_argument(
         "--also", type=Path, nargs=2, action="append", default=[], metavar=("DATA", "RECORD"),
         help="evaluate this data set too, by the same start of the engine; may be given several times",
@@ -279,7 +271,7 @@ def main(argv: list[str] | None = None) -> int:
     work = args.work or layout.work(stage, name)
     parts = [Part(args.data or layout.data("test"), args.record or layout.record(stage, name), work)]
     parts += [Part(data, record, work / f"also-{record.stem}") for data, record in args.also]
-    about = {"variant": cell.variant, "scheme": cell.scheme, "engine": engine}
+    about = cell.about | {"engine": engine}
     with contextlib.closing(Loaded(study, manifest, cell.scheme, served)) as loaded:
         for part in parts:
             if len(parts) > 1 and is_measured(study, manifest, part, stage):

@@ -7,7 +7,6 @@ windows that are left.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
@@ -22,7 +21,7 @@ from gainwatt.perplexity.summary import summarize, window_rows
 from gainwatt.perplexity.windows import Encoded, encode
 from gainwatt.record import text_sha256
 from gainwatt.schemes import get_scheme
-from gainwatt.study import Layout, Study, check_cell
+from gainwatt.study import Study
 from gainwatt.study.quality import Perplexity
 
 
@@ -114,28 +113,14 @@ def measure(job: Job, study: Study, args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--variant", required=True, help="base or grpo-s<seed>")
-    parser.add_argument("--scheme", required=True, help="a scheme of the study's matrix, e.g. bnb-nf4")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="manifest (default: from the study)")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for unfinished sums (default: from the study)")
+    cli.add_cell_options(parser)
     args = parser.parse_args(argv)
     study, layout = cli.study_of(args)
     settings_of(study)
-    cell = check_cell(study, args.variant, args.scheme)
-    defaults(args, layout, cell.name)
-    about = {"variant": cell.variant, "scheme": cell.scheme}
-    with Job(stage="evaluate_perplexity", cell=about, study=study, record=args.record) as job:
+    cell = cli.cell_of(args, study, layout, "evaluate_perplexity")
+    with Job(stage="evaluate_perplexity", cell=cell.about, study=study, record=args.record) as job:
         measure(job, study, args)
     return 0
-
-
-def defaults(args: argparse.Namespace, layout: Layout, cell: str) -> None:
-    """Fill in what the command line leaves to the study."""
-    args.layout = layout
-    args.checkpoint = args.checkpoint or layout.manifest(args.variant, args.scheme)
-    args.record = args.record or layout.record("evaluate_perplexity", cell)
-    args.work = args.work or layout.work("evaluate_perplexity", cell)
 
 
 if __name__ == "__main__":

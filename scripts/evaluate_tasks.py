@@ -24,7 +24,7 @@ from gainwatt.modeling import NO_GPU_MEMORY, load_model, load_tokenizer, memory_
 from gainwatt.oom import is_out_of_memory
 from gainwatt.record import text_sha256
 from gainwatt.schemes import get_scheme
-from gainwatt.study import Layout, Study, check_cell
+from gainwatt.study import Layout, Study
 from gainwatt.study.quality import Tasks
 from gainwatt.tasks import example, harness
 from gainwatt.tasks.results import keep, metrics_of
@@ -141,11 +141,7 @@ def show(settings: Tasks, kept: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--variant", help="base or grpo-s<seed>")
-    parser.add_argument("--scheme", help="a scheme of the study's matrix, e.g. bnb-nf4")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="manifest (default: from the study)")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for finished tasks (default: from the study)")
+    cli.add_cell_options(parser, required=False)
     parser.add_argument("--list", action="store_true", help="show what the tasks need, and stop")
     parser.add_argument("--write-example", type=Path, metavar="DIR", help="write a small task of your own, and stop")
     args = parser.parse_args(argv)
@@ -168,13 +164,9 @@ def run_cell(study: Study, layout: Layout, args: argparse.Namespace) -> None:
     """One cell with its record. Raises InputError where the command line names none."""
     if not (args.variant and args.scheme):
         raise InputError("no cell is named", "give --variant and --scheme, or --list, or --write-example")
-    cell = check_cell(study, args.variant, args.scheme)
-    args.checkpoint = args.checkpoint or layout.manifest(cell.variant, cell.scheme)
-    args.record = args.record or layout.record("evaluate_tasks", cell.name)
-    args.work = args.work or layout.work("evaluate_tasks", cell.name)
+    cell = cli.cell_of(args, study, layout, "evaluate_tasks")
     args.kept = harness.kept_data(layout)
-    about = {"variant": cell.variant, "scheme": cell.scheme}
-    with Job(stage="evaluate_tasks", cell=about, study=study, record=args.record) as job:
+    with Job(stage="evaluate_tasks", cell=cell.about, study=study, record=args.record) as job:
         evaluate(job, study, args)
 
 

@@ -44,7 +44,7 @@ from gainwatt.perplexity.measure import Scorer
 from gainwatt.perplexity.windows import encode
 from gainwatt.record import file_sha256, read_record, text_sha256
 from gainwatt.schemes import get_scheme
-from gainwatt.study import Layout, Study, check_cell
+from gainwatt.study import Study
 from gainwatt.study.heads import Prune
 from gainwatt.tables.results import read_sidecar
 
@@ -227,28 +227,18 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     study, layout = cli.study_of(args)
     settings_of(study)
-    cell = check_cell(study, args.variant, args.scheme or study.quantize.reference)
-    args.scheme = cell.scheme
+    args.scheme = args.scheme or study.quantize.reference
+    cell = cli.cell_of(args, study, layout, "prune_heads")
     if not get_scheme(cell.scheme).dense:
         raise InputError(
             f"heads of a {cell.scheme} checkpoint cannot be pruned: zero has no exact code in packed weights",
             f"prune the unquantized one: --scheme {study.quantize.reference}; scores can be had of both",
         )
-    defaults(args, layout, cell.name)
-    about = {"variant": cell.variant, "scheme": cell.scheme}
-    with Job(stage="prune_heads", cell=about, study=study, record=args.record) as job:
+    args.scores = args.scores or layout.record("score_heads", cell.name)
+    args.data = args.data or layout.data("test")
+    with Job(stage="prune_heads", cell=cell.about, study=study, record=args.record) as job:
         run(job, study, args)
     return 0
-
-
-def defaults(args: argparse.Namespace, layout: Layout, cell: str) -> None:
-    """Fill in what the command line leaves to the study."""
-    args.layout = layout
-    args.checkpoint = args.checkpoint or layout.manifest(args.variant)
-    args.scores = args.scores or layout.record("score_heads", cell)
-    args.data = args.data or layout.data("test")
-    args.record = args.record or layout.record("prune_heads", cell)
-    args.work = args.work or layout.work("prune_heads", cell)
 
 
 if __name__ == "__main__":

@@ -154,8 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     args.data = args.data or layout.data("train")
     args.manifest = args.manifest or layout.manifest(cell.variant, cell.scheme)
     args.record = args.record or layout.record("quantize", cell.name)
-    about = {"variant": cell.variant, "scheme": cell.scheme}
-    with Job(stage="quantize", cell=about, study=study, record=args.record) as job:
+    with Job(stage="quantize", cell=cell.about, study=study, record=args.record) as job:
         quantize(job, study, args)
     if job.status != "ok":
         write_missing(

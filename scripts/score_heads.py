@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt import cli
-from gainwatt.checkpoint import Checkpoint, read_manifest
+from gainwatt.checkpoint import Checkpoint, read_base, read_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.heads.modules import HeadLayer, all_heads, find_heads
 from gainwatt.heads.partial import ReadPrompts
@@ -37,7 +37,7 @@ from gainwatt.job import Job
 from gainwatt.modeling import NO_GPU_MEMORY, load_model, load_tokenizer, memory_mib, reset_peak_memory
 from gainwatt.record import text_sha256
 from gainwatt.schemes import get_scheme
-from gainwatt.study import BASE, Layout, Study, check_cell
+from gainwatt.study import BASE, Study
 from gainwatt.study.heads import Heads
 
 
@@ -99,13 +99,8 @@ def weight_changes(
     if not get_scheme(args.scheme).dense:
         job.null("dw_norm_total", "the change of the weights is measured on the unquantized checkpoint")
         return None
-    base = read_manifest(args.base)
+    base = read_base(args.base, checkpoint, args.checkpoint)
     job.add_input("base", base.sha256, variant=base.variant, scheme=base.scheme)
-    if checkpoint.parent_sha256 not in (None, base.sha256):
-        raise InputError(
-            f"{args.checkpoint} was trained from another checkpoint than {args.base} describes",
-            "give the manifest of the base that it was trained from",
-        )
     with job.phase("weights"):
         found = changes(layers, checkpoint.folder, base.folder)
     known = [row["dw_norm"] for row in found if row["dw_norm"] is not None]
@@ -172,30 +167,16 @@ def fill(job: Job, partial: ReadPrompts, memory: dict[str, float | None], metric
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--variant", required=True, help="base or grpo-s<seed>")
-    parser.add_argument("--scheme", required=True, help="a scheme of the study's matrix, e.g. bf16 or bnb-nf4")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="manifest (default: from the study)")
+    cli.add_cell_options(parser)
     parser.add_argument("--base", type=Path, metavar="FILE", help="manifest of the base (default: from the study)")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for unfinished work (default: from the study)")
     args = parser.parse_args(argv)
     study, layout = cli.study_of(args)
     settings_of(study)
-    cell = check_cell(study, args.variant, args.scheme)
-    defaults(args, layout, cell.name)
-    about = {"variant": cell.variant, "scheme": cell.scheme}
-    with Job(stage="score_heads", cell=about, study=study, record=args.record) as job:
+    cell = cli.cell_of(args, study, layout, "score_heads")
+    args.base = args.base or layout.manifest(BASE)
+    with Job(stage="score_heads", cell=cell.about, study=study, record=args.record) as job:
         score(job, study, args)
     return 0
-
-
-def defaults(args: argparse.Namespace, layout: Layout, cell: str) -> None:
-    """Fill in what the command line leaves to the study."""
-    args.layout = layout
-    args.checkpoint = args.checkpoint or layout.manifest(args.variant, args.scheme)
-    args.base = args.base or layout.manifest(BASE)
-    args.record = args.record or layout.record("score_heads", cell)
-    args.work = args.work or layout.work("score_heads", cell)
 
 
 if __name__ == "__main__":

@@ -151,3 +151,14 @@ def _verify(checkpoint: Checkpoint, manifest: Path) -> None:
             "changed, appeared or went missing",
             "make the checkpoint again, or remove the manifest so that it is made again",
         )
+
+
+def read_base(path: Path, trained: Checkpoint, trained_path: Path) -> Checkpoint:
+    """The base that a checkpoint was trained from. Raises InputError where `path` describes another one."""
+    base = read_manifest(path)
+    if trained.parent_sha256 not in (None, base.sha256):
+        raise InputError(
+            f"{trained_path} was trained from another checkpoint than {path} describes",
+            "give the manifest of the base that it was trained from",
+        )
+    return base

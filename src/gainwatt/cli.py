@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TypeVar
 
 from gainwatt.errors import GainwattError
-from gainwatt.study import Layout, Study, load_study
+from gainwatt.study import Cell, Layout, Study, check_cell, load_study
 from gainwatt.workflow import OVERRIDES_VARIABLE, STUDY_VARIABLE
 
 T = TypeVar("T")
@@ -39,6 +39,25 @@ def parser(description: str | None, *, needs_study: bool = True) -> argparse.Arg
         help="change one setting of the study, e.g. --set evaluate.batch_size=8; may be given several times",
     )
     return made
+
+
+def add_cell_options(made: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Options of a script that measures one cell: which one, its checkpoint and record, its unfinished work."""
+    made.add_argument("--variant", required=required, help="base or grpo-s<seed>")
+    made.add_argument("--scheme", required=required, help="a scheme of the study's matrix, e.g. bf16 or bnb-nf4")
+    made.add_argument("--checkpoint", type=Path, metavar="FILE", help="manifest (default: from the study)")
+    made.add_argument("--record", type=Path, metavar="FILE", help="record to write (default: from the study)")
+    made.add_argument("--work", type=Path, metavar="DIR", help="folder for unfinished work (default: from the study)")
+
+
+def cell_of(args: argparse.Namespace, study: Study, layout: Layout, stage: str) -> Cell:
+    """The cell that the command line names; what else it leaves to the study is filled in."""
+    cell = check_cell(study, args.variant, args.scheme)
+    args.layout = layout
+    args.checkpoint = args.checkpoint or layout.manifest(cell.variant, cell.scheme)
+    args.record = args.record or layout.record(stage, cell.name)
+    args.work = args.work or layout.work(stage, cell.name)
+    return cell
 
 
 def study_of(args: argparse.Namespace, *, check_paths: bool = True) -> tuple[Study, Layout]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gainwatt.errors import GainwattError
+
+FLUSH_S = 1.0
 
 
 class EngineError(GainwattError):
@@ -95,6 +98,25 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back memory and processes. Safe to call twice, and after a failure."""
         ...
+
+
+def in_batches(finished: Iterable[Completion | Exception]) -> Iterator[list[Completion]]:
+    """What finishes, about once a second; the first failure is raised once everything else was handed out."""
+    done: list[Completion] = []
+    failure: Exception | None = None
+    flushed = time.monotonic()
+    for found in finished:
+        if isinstance(found, Exception):
+            failure = failure or found
+        else:
+            done.append(found)
+        if done and time.monotonic() - flushed >= FLUSH_S:
+            yield done
+            done, flushed = [], time.monotonic()
+    if done:
+        yield done
+    if failure is not None:
+        raise failure
 
 
 def longest_first(requests: Sequence[Request]) -> list[Request]:

@@ -23,6 +23,7 @@ from gainwatt.engines.base import (
     Memory,
     Request,
     Solved,
+    in_batches,
     longest_first,
     make_completion,
     stop_token_ids,
@@ -30,7 +31,6 @@ from gainwatt.engines.base import (
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.serving.ask import ask, ask_json
 
-FLUSH_S = 1.0
 _ELSEWHERE = "the weights are in the server's process; see server_facts"
 
 
@@ -253,22 +253,15 @@ class EndpointEngine:
 
 
 def _gathered(finished: queue.SimpleQueue[Completion | Exception | None], workers: int) -> Iterator[list[Completion]]:
-    """What the threads finish, about once a second; the first failure is raised at the end."""
-    done: list[Completion] = []
-    failure: Exception | None = None
-    flushed = time.monotonic()
-    while workers:
-        found = finished.get()
-        if found is None:
-            workers -= 1
-        elif isinstance(found, Exception):
-            failure = failure or found
-        else:
-            done.append(found)
-        if done and time.monotonic() - flushed >= FLUSH_S:
-            yield done
-            done, flushed = [], time.monotonic()
-    if done:
-        yield done
-    if failure is not None:
-        raise failure
+    """What the threads finish; each puts None when it has ended."""
+
+    def until_all_ended() -> Iterator[Completion | Exception]:
+        ended = 0
+        while ended < workers:
+            found = finished.get()
+            if found is None:
+                ended += 1
+            else:
+                yield found
+
+    return in_batches(until_all_ended())

@@ -18,6 +18,7 @@ from gainwatt.engines.base import (
     Memory,
     Request,
     Solved,
+    in_batches,
     longest_first,
     make_completion,
     stop_token_ids,
@@ -27,7 +28,6 @@ from gainwatt.engines.processes import alive, descendants, stop
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.study.evaluation import Vllm
 
-FLUSH_S = 1.0
 """Finished answers are handed out this often: a kill loses no more, and nothing waits for the disk."""
 WATCH_S = 1.0
 SCORED_AT_ONCE = 256
@@ -93,29 +93,18 @@ class VllmEngine:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """All requests are handed over at once, longest first; what has finished is yielded every second."""
-        done: list[Completion] = []
-        flushed = time.monotonic()
-        failure: Exception | None = None
-        finished = self._finished(longest_first(requests), self._params())
-        while True:
-            try:
-                request, output = next(finished)
-            except StopIteration:
-                break
-            except Exception as error:  # noqa: BLE001 - raised below, once what had finished is handed out
-                failure = error
-                break
-            tokens, latency_s = output.outputs[0].token_ids, _latency_s(output.metrics)
-            done.append(
-                make_completion(self.tokenizer, self.stop_ids, request, tokens, latency_s=latency_s, batch_size=None)
-            )
-            if time.monotonic() - flushed >= FLUSH_S:
-                yield done
-                done, flushed = [], time.monotonic()
-        if done:
-            yield done
-        if failure is not None:
-            raise failure
+        yield from in_batches(self._completions(longest_first(requests)))
+
+    def _completions(self, requests: list[Request]) -> Iterator[Completion | Exception]:
+        """Every answer, and at the end the failure that stopped them."""
+        try:
+            for request, output in self._finished(requests, self._params()):
+                tokens, latency_s = output.outputs[0].token_ids, _latency_s(output.metrics)
+                yield make_completion(
+                    self.tokenizer, self.stop_ids, request, tokens, latency_s=latency_s, batch_size=None
+                )
+        except Exception as error:  # noqa: BLE001 - raised once what had finished is handed out
+            yield error
 
     def score(self, texts: Sequence[Solved]) -> Iterator[tuple[float, int]]:
         """Text by text, from vLLM's log-probabilities of the prompt's own tokens."""

@@ -23,6 +23,11 @@ class Cell:
         """`variant.scheme`, the stem of the cell's files."""
         return f"{self.variant}.{self.scheme}"
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What a record says of the cell that it is of."""
+        return {"variant": self.variant, "scheme": self.scheme}
+
 
 def trained_variants(study: Study) -> list[str]:
     """Names of the trained variants, one per training seed, in the study's order; none in a study without matrix."""
