@@ -62,6 +62,19 @@ def test_health_is_open_and_the_rest_is_not(root):
         assert ask(root + path, {"Authorization": "Basic sesame"}, body=body)[0] == 401
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("127.0.0.1:8000", 200), ("localhost", 200), ("[::1]:80", 200), ("evil.example:8000", 421), ("[", 421), ("", 421)],
+)
+def test_without_a_key_a_foreign_name_is_refused(server, monkeypatch, name, status):
+    monkeypatch.setattr(server, "api_key", None)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)) as connection:
+        connection.putrequest("GET", "/v1/models", skip_host=True)
+        connection.putheader("Host", name)
+        connection.endheaders()
+        assert connection.getresponse().status == status
+
+
 def test_models(root):
     status, page = ask(f"{root}/v1/models", KEY)
     (entry,) = json.loads(page)["data"]

@@ -7,12 +7,14 @@ import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 from gainwatt.serving.local import answers
 from gainwatt.serving.local.batch import Ended, Work
 from gainwatt.serving.local.requests import Asked, BadRequestError, read
 from gainwatt.serving.local.service import Service
 from gainwatt.serving.local.text import Pieces
+from gainwatt.serving.spec import is_loopback
 
 LONGEST_BODY = 16 * 2**20
 LONGEST_QUEUE = 4096
@@ -114,12 +116,28 @@ class Handler(BaseHTTPRequestHandler):
     def _allowed(self) -> bool:
         key = self.server.api_key
         if key is None:
-            return True
+            return self._meant_for_here()
         given = self.headers.get("Authorization", "")
         # The time of the comparison must not tell how much of the key was right.
         if hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {key}".encode()):
             return True
         self._refuse(401, "the API key is missing or wrong")
+        return False
+
+    def _meant_for_here(self) -> bool:
+        """Whether the client calls this machine by a name of its own.
+
+        A server without a key listens on the loopback only. A page in somebody's browser reaches it all the same once
+        the page's own name resolves to 127.0.0.1, and then says that name.
+        """
+        name = self.headers.get("Host", "")
+        try:
+            host = urlsplit(f"//{name}").hostname
+        except ValueError:
+            host = None
+        if host is not None and is_loopback(host):
+            return True
+        self._refuse(421, "without an API key, call the server localhost, 127.0.0.1 or [::1]")
         return False
 
     def _body(self) -> Any | None:
