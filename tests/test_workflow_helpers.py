@@ -157,6 +157,7 @@ def test_a_job_leases_as_many_gpus_as_it_asks_for(tmp_path, monkeypatch):
     lease = f"{sys.executable} -m gainwatt.lease --gpus"
     assert workflow.leased(one, "train") == f"{lease} 1 -- {sys.executable}"
     assert workflow.leased(two, "train") == f"{lease} 2 -- {sys.executable}"
+    assert workflow.leased(two, "train", gpus=1) == f"{lease} 1 -- {sys.executable}"
 
 
 def test_sources(tmp_path):

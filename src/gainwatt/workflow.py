@@ -176,13 +176,15 @@ def _pinned(environment: str) -> Path:
     return Path(".envs") / environment / "bin" / "python"
 
 
-def leased(study: Study, kind: str, scheme: str | None = None) -> str:
-    """The interpreter, with GPUs of its own where the rule asks for GPUs (see gainwatt.lease)."""
-    return _lease(study, kind) + interpreter(study, kind, scheme)
+def leased(study: Study, kind: str, scheme: str | None = None, *, gpus: int | None = None) -> str:
+    """The interpreter, with GPUs of its own where the rule asks for GPUs (see gainwatt.lease).
+
+    `gpus` where the rule uses fewer than its kind has.
+    """
+    return _lease(study, needs(study, kind).gpus if gpus is None else gpus) + interpreter(study, kind, scheme)
 
 
-def _lease(study: Study, kind: str) -> str:
-    gpus = needs(study, kind).gpus
+def _lease(study: Study, gpus: int) -> str:
     core = find_interpreter(study, "core") or sys.executable
     return f"{core} -m gainwatt.lease --gpus {gpus} -- " if gpus else ""
 

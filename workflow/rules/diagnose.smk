@@ -48,11 +48,13 @@ rule train_sft_control:
         "../../envs/core.yaml"
     threads: workflow_help.needs(STUDY, "train").threads
     resources:
-        gpu=workflow_help.needs(STUDY, "train").gpus,
+        gpu=min(1, workflow_help.needs(STUDY, "train").gpus),  # one process, however many train
         mem_mb=workflow_help.growing(workflow_help.needs(STUDY, "train").mem_mb),
         runtime=workflow_help.growing(workflow_help.needs(STUDY, "train").runtime_min),
     params:
-        python=workflow_help.leased(STUDY, "train"),
+        python=workflow_help.leased(
+            STUDY, "train", gpus=min(1, workflow_help.needs(STUDY, "train").gpus)
+        ),
         script=SCRIPTS / "train_sft_control.py",
         settings=STUDY.settings_sha256("train_sft_control"),
     shell:
