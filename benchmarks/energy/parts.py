@@ -52,6 +52,10 @@ def zeus(load: MatrixLoad, seconds: float, rounds: int, hz: float) -> dict[str, 
     monitor = ZeusMonitor(gpu_indices=[0], cpu_indices=[])
     meter = EnergyMeter(sample_hz=hz, idle_s=0.0, rapl=False)
     meter.start()
+    apart = _other_board(monitor, meter)
+    if apart is not None:
+        meter.stop()
+        return {"reason": apart}
     names, theirs = [], []
     for number in range(2 * rounds):
         name = "busy" if number % 4 in (1, 2) else "idle"
@@ -72,6 +76,18 @@ def zeus(load: MatrixLoad, seconds: float, rounds: int, hz: float) -> dict[str, 
     total = sum(row["ours_j"] for row in rows if row["apart"] is not None) / sum(theirs) - 1
     word = "within" if max(gaps) <= AGREE else "NOT within"
     return {"rows": rows, "verdict": [f"{word} 1 %: largest difference {max(gaps):.3%}, over all windows {total:+.3%}"]}
+
+
+def _other_board(monitor: Any, meter: EnergyMeter) -> str | None:
+    """Why the two do not read the same GPU; None where they do. Zeus counts GPUs as NVML does, and so do our labels."""
+    zeus_reads = f"gpu:{monitor.gpus.gpus[0].gpu_index}"
+    found = [device.info.label for device in meter.sources.devices]
+    if found[:1] == [zeus_reads]:
+        return None
+    return (
+        f"not comparable: Zeus reads {zeus_reads}, and this meter {found[0] if found else 'no GPU'}; "
+        "name one GPU in CUDA_VISIBLE_DEVICES by its NVML index"
+    )
 
 
 def overhead(seconds: float, pairs: int, share_s: float, hz: float) -> dict[str, Any]:

@@ -29,7 +29,14 @@ def machine() -> dict[str, Any]:
     pynvml.nvmlInit()
     driver = pynvml.nvmlSystemGetDriverVersion()
     pynvml.nvmlShutdown()
-    return {"gpu": torch.cuda.get_device_name(0), "driver": str(driver), "torch": torch.__version__}
+    # The load runs on torch's first GPU; its UUID stands beside those that the meter gives.
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    return {
+        "gpu": torch.cuda.get_device_name(0),
+        "uuid": None if uuid is None else f"GPU-{uuid}",
+        "driver": str(driver),
+        "torch": torch.__version__,
+    }
 
 
 class MatrixLoad:

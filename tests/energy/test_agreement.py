@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -44,8 +44,11 @@ class Loop:
 class Monitor:
     """Stands for ZeusMonitor."""
 
+    index = 0
+
     def __init__(self, **_: object) -> None:
         self.begin = 0.0
+        self.gpus = SimpleNamespace(gpus=[SimpleNamespace(gpu_index=self.index)])
 
     def begin_window(self, name: str, sync_execution: bool) -> None:
         self.begin = time.monotonic()
@@ -106,6 +109,16 @@ def test_parts_are_skipped_and_failures_kept_apart(
     assert record["windows"]["reason"] == "skipped by --skip"
     assert "package zeus cannot be imported" in record["zeus"]["reason"]
     assert record["overhead"]["reason"] == "failed: RuntimeError: CUDA out of memory"
+
+
+def test_joules_of_two_boards_are_not_compared(
+    agreement: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Monitor, "index", 1)
+    assert agreement.main(["--out", str(tmp_path), "--skip", "windows", "overhead", "repeat"]) == 0
+    record = json.loads((tmp_path / "agreement.json").read_text(encoding="utf-8"))
+    assert "Zeus reads gpu:1, and this meter gpu:0" in record["zeus"]["reason"]
+    assert "rows" not in record["zeus"]
 
 
 def test_steps_that_meet_a_round(agreement: ModuleType) -> None:
