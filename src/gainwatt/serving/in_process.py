@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,7 @@ class InProcess:
         more: dict[str, Any] = {"quantization": spec.quantization} if spec.quantization else {}
         if serve.max_num_batched_tokens is not None:
             more["max_num_batched_tokens"] = serve.max_num_batched_tokens
-        paths = [*like.python_path, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with forced(start.kernel), _environment({**like.environment, "PYTHONPATH": os.pathsep.join(map(str, paths))}):
+        with forced(start.kernel), _environment(like.environment), _import_path(like.python_path):
             return VllmEngine(
                 bench.checkpoint.folder,
                 bench.tokenizer,
@@ -120,6 +120,22 @@ def _environment(changed: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _import_path(folders: Sequence[str]) -> Iterator[None]:
+    """Import from `folders` too, here and in every process that is spawned or run inside the block.
+
+    A spawned process takes this one's `sys.path` and pays no attention to PYTHONPATH.
+    """
+    before = list(sys.path)
+    sys.path[:0] = folders
+    known = filter(None, [os.environ.get("PYTHONPATH")])
+    try:
+        with _environment({"PYTHONPATH": os.pathsep.join([*folders, *known])} if folders else {}):
+            yield
+    finally:
+        sys.path[:] = before
 
 
 def _vllm_facts(spec: ServerSpec, engine: Any) -> dict[str, Any]:

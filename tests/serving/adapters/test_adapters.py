@@ -91,6 +91,10 @@ def test_the_forced_kernels(spec, tmp_path, monkeypatch):
     assert "--quantization awq_marlin" in words(marlin.command)
     assert not marlin.python_path
     plain = adapter_for("vllm").start(spec("awq-w4g128-autoawq", "vllm", quantization="awq"), 1, tmp_path)
+    # vLLM names what it has compiled after its variables: the three ways must not find each other's.
+    names = {(start.environment or {}).get("VLLM_DISABLED_KERNELS") for start in (plain, marlin)}
+    assert len(names) == 2
+    assert all(name.startswith("ExllamaLinearKernel,") for name in names)
     (folder,) = plain.python_path
     (found,) = importlib.metadata.distributions(path=[folder])
     (entry,) = found.entry_points

@@ -18,6 +18,9 @@ from gainwatt.serving.spec import ServerSpec, is_loopback
 
 NOT_MARLIN = "MacheteLinearKernel,CutlassW4A8LinearKernel,AllSparkLinearKernel"
 """Kernels that vLLM prefers to Marlin where the GPU has them; left out where Marlin is asked for."""
+NOT_PLAIN = f"{NOT_MARLIN},MarlinLinearKernel"
+"""Left out where AWQ's own GEMM is asked for. The plugin alone would choose it, but vLLM keeps what it compiled under a
+name made of such variables and not of plugins, and would run a graph that it compiled for another kernel."""
 _QUERIES, _HITS = "vllm:prefix_cache_queries", "vllm:prefix_cache_hits"
 
 
@@ -51,9 +54,10 @@ class VllmAdapter:
         }  # fmt: skip
         if spec.api_key:
             environment["VLLM_API_KEY"] = spec.api_key
-        if spec.quantization == "awq_marlin":
+        if spec.quantization is not None:
             others = os.environ.get("VLLM_DISABLED_KERNELS")
-            environment["VLLM_DISABLED_KERNELS"] = ",".join(filter(None, [others, NOT_MARLIN]))
+            left_out = NOT_PLAIN if spec.quantization == "awq" else NOT_MARLIN
+            environment["VLLM_DISABLED_KERNELS"] = ",".join(filter(None, [others, left_out]))
         if spec.prefix_cache and is_loopback(spec.host):
             environment["VLLM_SERVER_DEV_MODE"] = "1"  # offers /reset_prefix_cache, which asks for no key
         paths = [str(_plain_awq_plugin(work))] if spec.quantization == "awq" else []
