@@ -165,7 +165,8 @@ def main(argv: list[str] | None = None) -> int:
     failure: Exception | None = None
     if found is not None:
         try:
-            return launch.run(study, found, model=read_manifest(args.base).folder, log=log, environ=os.environ)
+            base = read_manifest(args.base, verify=False).folder  # the training processes verify it
+            return launch.run(study, found, model=base, log=log, environ=os.environ)
         except (MemoryError, UnavailableError) as error:  # a result of this job
             failure = error
     if "WORLD_SIZE" in os.environ:

@@ -97,6 +97,16 @@ def test_a_step_that_vanishes_in_bf16_is_seen_as_no_change(tmp_path):
     assert update_size(base, trained)["weights_changed_frac"] == 0.0
 
 
+def test_a_tensor_is_compared_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("gainwatt.training.final.AT_ONCE", 4)
+    generator = torch.Generator().manual_seed(0)
+    x, step = (torch.randn(3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    step[1] = 0
+    found = update_size(folder(tmp_path / "a", x=x), folder(tmp_path / "b", x=x + step))
+    assert found["weights_changed_frac"] == pytest.approx(10 / 15)
+    assert found["relative_update_norm"] == pytest.approx(float(step.norm() / x.norm()), rel=1e-12)
+
+
 def test_shards_are_read_together(tmp_path):
     base = folder(tmp_path / "a", x=torch.ones(2), y=torch.ones(2))
     trained = folder(tmp_path / "b", x=torch.ones(2))

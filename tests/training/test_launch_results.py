@@ -71,7 +71,7 @@ def script(study, tmp_path, monkeypatch):
     main = script_main("train_grpo")
     monkeypatch.setitem(main.__globals__, "train", lacks_memory)
     monkeypatch.setitem(main.__globals__, "end_with_parent", lambda: None)
-    monkeypatch.setitem(main.__globals__, "read_manifest", lambda _: SimpleNamespace(folder=tmp_path))
+    monkeypatch.setitem(main.__globals__, "read_manifest", lambda _, **__: SimpleNamespace(folder=tmp_path))
     layout = Layout.of(study)
 
     def run(**environ: str) -> int:

@@ -13,6 +13,9 @@ from gainwatt.atomic import atomic_folder
 from gainwatt.checkpoint import Checkpoint
 from gainwatt.modeling import torch_dtype
 
+AT_ONCE = 1 << 18
+"""Weights that are compared at once."""
+
 
 def save_final(model: Any, tokenizer: Any, base: Checkpoint, folder: Path, *, dtype: str) -> None:
     """Save the trained weights of `model` (a transformers or peft model) to `folder` as safetensors in `dtype`."""
@@ -49,13 +52,16 @@ def update_size(base: Path, trained: Path) -> dict[str, float]:
     changed = total = 0
     moved = norm = 0.0
     old, new = _tensors(base), _tensors(trained)
-    for name in old.keys() & new.keys():
-        before, after = old[name](), new[name]()
-        difference = after.to(torch.float64) - before.to(torch.float64)
-        changed += int((difference != 0).sum())
-        total += difference.numel()
-        moved += float(difference.square().sum())
-        norm += float(before.to(torch.float64).square().sum())
+    for name in sorted(old.keys() & new.keys()):
+        # In parts that stay in the processor's cache: whole tensors in fp64 would wait for memory.
+        parts = (tensor().reshape(-1).split(AT_ONCE) for tensor in (old[name], new[name]))
+        for before, after in zip(*parts, strict=True):
+            start = before.to(torch.float64)
+            difference = after.to(torch.float64) - start
+            changed += int(difference.count_nonzero())
+            total += difference.numel()
+            moved += float(difference.dot(difference))
+            norm += float(start.dot(start))
     return {"relative_update_norm": (moved / norm) ** 0.5, "weights_changed_frac": changed / total}
 
 
