@@ -128,7 +128,7 @@ def round_autoawq(dense: Path, folder: Path) -> None:
 
 
 def rounded(weight: Any) -> tuple[Any, Any, Any]:
-    """(codes [inputs, outputs], zeros [groups, outputs], fp16 scales [groups, outputs]) of `weight` [inputs, outputs]."""
+    """Codes [inputs, outputs], zeros and fp16 scales [groups, outputs] of `weight` [inputs, outputs]."""
     grouped = weight.reshape(weight.shape[0] // GROUP, GROUP, weight.shape[1])
     low, high = grouped.amin(1), grouped.amax(1)
     scales = ((high - low) / 15).clamp(min=1e-6).half()
