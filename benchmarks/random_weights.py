@@ -58,7 +58,9 @@ def make_dense(study: Study, layout: Layout, shape: str, *, outliers: bool) -> N
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = Qwen2ForCausalLM(config)
     with torch.no_grad():
-        model.get_input_embeddings().weight[len(tokenizer) :] = 0  # no token without a text is ever the likeliest
+        table = model.get_input_embeddings().weight
+        table[len(tokenizer) :] = 0
+        table[without_text(tokenizer)] = 0
         if outliers:
             for name, parameter in model.named_parameters():
                 if "layernorm" in name:
@@ -68,6 +70,12 @@ def make_dense(study: Study, layout: Layout, shape: str, *, outliers: bool) -> N
                 for parameter in model.parameters():
                     parameter.add_(torch.sign(torch.randn_like(parameter)) * MOVED * (parameter != 0))
             save(model, tokenizer, layout.checkpoint(variant), variant)
+
+
+def without_text(tokenizer: Any) -> list[int]:
+    """Ids that are no whole text by themselves. A server would hold them back, so they must never be the likeliest."""
+    texts = tokenizer.batch_decode([[number] for number in range(len(tokenizer))], skip_special_tokens=True)
+    return [number for number, text in enumerate(texts) if not text or "\ufffd" in text]
 
 
 def save(model: Any, tokenizer: Any, folder: Path, variant: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from factories import ROOT
 from gainwatt.checkpoint import read_manifest
+from gainwatt.modeling import load_tokenizer
 from gainwatt.study import Layout, load_study
 
 STUDIES = sorted((ROOT / "config" / "h200").glob("*.yaml"))
@@ -64,6 +65,14 @@ def test_checkpoints_lie_where_the_study_expects_them(script, tmp_path, monkeypa
     # bf16 keeps 8 bits: a move is only seen where it is larger than half a step
     assert 0 < moves.mean() < 2 * script.MOVED
     assert (weights[0]["model.layers.0.input_layernorm.weight"][: script.OUTLIERS] == script.OUTLIER).all()
+    table = weights[0]["model.embed_tokens.weight"]
+    tokenizer = load_tokenizer(base.folder)
+    silent = script.without_text(tokenizer)
+    assert tokenizer.eos_token_id in silent
+    assert 0 < len(silent) < len(tokenizer) - 200
+    assert not table[silent].any()
+    assert not table[len(tokenizer) :].any()
+    assert table[tokenizer.encode("a")].any()
     awq = read_manifest(layout.manifest("base", "awq-w4g128-autoawq"))
     assert awq.parent_sha256 == base.sha256
     config = json.loads((awq.folder / "config.json").read_text("utf-8"))
