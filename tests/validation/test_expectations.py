@@ -227,6 +227,7 @@ BREAKS = [
         lambda study: edit(study, *EVAL, lambda r: r["energy"]["devices"][0].update(name="Another board")),
     ),
     ("one_environment", "error", EVAL, board(power_limit_w=450.0)),
+    ("one_environment", "info", EVAL, board(uuid="GPU-the-other-one")),
     ("one_environment", "error", EVAL, changes(EVAL, energy={"boundary": ["gpu_board", "cpu_package"]})),
     ("one_environment", "warning", EVAL, environment(packages=PACKAGES | {"torch": "2.12.0"})),
     ("one_environment", "info", EVAL, environment(packages=PACKAGES | {"numpy": "2.3.0"})),

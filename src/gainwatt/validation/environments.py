@@ -16,7 +16,7 @@ from gainwatt.validation.findings import ERROR, INFO, WARNING, Severity
 _KINDS: tuple[tuple[str, Severity], ...] = (
     ("GPU model", ERROR), ("number of GPUs", ERROR), ("power limit", ERROR), ("energy boundary", ERROR),
     ("driver", WARNING), ("CPU", WARNING), ("CPU cores", WARNING), ("git commit", WARNING), ("CPU threads", INFO),
-    ("Python", INFO), ("kernel", INFO),
+    ("Python", INFO), ("kernel", INFO), ("GPU board", INFO),
 )  # fmt: skip
 # Packages that compute what is measured; another version of any other is worth knowing only.
 _COMPUTING = {
@@ -55,6 +55,13 @@ def facts(record: Record) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
+def board(record: Record) -> dict[str, str]:
+    """Which boards of their kind were measured. Two of one model differ in their joules by a few percent."""
+    devices = record["energy"].get("devices") or ()
+    named = {str(device["uuid"]) for device in devices if device.get("boundary") == "gpu_board" and device.get("uuid")}
+    return {"GPU board": "+".join(sorted(named))} if named else {}
+
+
 def compared(study: Collected) -> dict[str, list[Record]]:
     """Records whose numbers stand beside each other: those of one stage, for quantization of one scheme."""
     groups: dict[str, list[Record]] = defaultdict(list)
@@ -69,7 +76,7 @@ def compared(study: Collected) -> dict[str, list[Record]]:
 def one_environment(study: Collected) -> Iterator[Problem]:
     """Cells that get compared ran on one kind of machine (else an error) with one set of software (else a warning)."""
     for group, records in compared(study).items():
-        stated = [(record["file"], facts(record)) for record in records]
+        stated = [(record["file"], facts(record) | board(record)) for record in records]
         names = sorted({name for _, found in stated for name in found})
         severities = dict(_KINDS)
         for name in names:
