@@ -27,7 +27,7 @@ from gainwatt.embedded.tokenizer import train_tokenizer
 from gainwatt.profiling.prompts import TEXT
 from gainwatt.quantization.make import make
 from gainwatt.schemes import Scheme, get_scheme
-from gainwatt.study import Layout, Study, load_study, trained_variants
+from gainwatt.study import Layout, Study, load_study, variants
 
 SHAPES = {  # layers, hidden, intermediate, heads, key-value heads, vocabulary
     "qwen2.5-0.5b": (24, 896, 4864, 14, 2, 151936),
@@ -65,7 +65,7 @@ def make_dense(study: Study, layout: Layout, shape: str, *, outliers: bool) -> N
             for name, parameter in model.named_parameters():
                 if "layernorm" in name:
                     parameter[:OUTLIERS] = OUTLIER
-        for variant in ("base", *trained_variants(study)):
+        for variant in variants(study):
             if variant != "base":
                 for parameter in model.parameters():
                     parameter.add_(torch.sign(torch.randn_like(parameter)) * MOVED * (parameter != 0))
@@ -165,7 +165,7 @@ def main() -> int:
     study = load_study(args.study, args.overrides)
     layout = Layout.of(study)
     make_dense(study, layout, args.shape, outliers=args.outliers)
-    for variant in ("base", *trained_variants(study)):
+    for variant in variants(study):
         for name in study.quantize.schemes:
             make_scheme(study, layout, variant, get_scheme(name))
     return 0

@@ -19,6 +19,7 @@ from gainwatt.study import (
     evaluation_cells,
     load_study,
     quantization_cells,
+    schemes,
     trained_variants,
 )
 from gainwatt.study.branches import branch_records
@@ -109,6 +110,16 @@ def test_perplexity_and_tasks_run_for_every_cell_where_the_study_asks_for_them(t
     rules = Counter(rule for rule, _ in jobs(done.stdout + done.stderr))
     cells = len(evaluation_cells(load_study(path)))
     assert (rules["evaluate_perplexity"], rules["evaluate_tasks"]) == (cells, cells)
+
+
+def test_without_matrix_a_variant_that_is_served_is_trained_first(tmp_path):
+    sections = {"matrix": False, "serve": {"variants": ["base", "grpo-s0"], "offline": {"batch_sizes": [2]}}}
+    path = write_study(tmp_path, study_content(tmp_path, **sections))
+    done = snakemake(tmp_path, config=(f"study={path}",))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    rules = Counter(rule for rule, _ in jobs(done.stdout + done.stderr))
+    assert (rules["train_grpo"], rules["evaluate_gsm8k"], rules["diagnose_weights"]) == (1, 0, 0)
+    assert rules["benchmark_serving"] == 2 * len(schemes(load_study(path)))
 
 
 def test_fetch_brings_gguf_files_alone_where_nothing_else_is_measured(tmp_path):

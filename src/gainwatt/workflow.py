@@ -143,7 +143,7 @@ def environments_of(study: Study) -> list[str]:
     if study.perplexity is not None:
         cells += [("perplexity", cell.scheme) for cell in evaluation_cells(study)]
     names = {environment_of(study, kind, scheme) for kind, scheme in cells}
-    names |= {environment_of(study, "train")} if trained_variants(study) else set()
+    names |= {environment_of(study, "train")} if variants(study)[1:] else set()
     names |= {environment_of(study, KINDS[stage]) for stage, _ in branch_records(study)}
     names |= {group.environment for group in groups(study)}
     names |= {environment_of(study, "serve", cell.scheme) for cell in served_cells(study)}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from factories import study_content
-from gainwatt.errors import RecordError
-from gainwatt.study import Layout, Study, evaluation_cells, quantization_cells, trained_variants, variants
+from gainwatt.errors import InputError, RecordError
+from gainwatt.study import Layout, Study, check_cell, evaluation_cells, quantization_cells, trained_variants, variants
 from gainwatt.study.branches import BRANCHES, KINDS, branch_records
 from gainwatt.tables.results import Results
 from gainwatt.weights.variants import control_variants, diagnosed_variants
@@ -26,6 +26,21 @@ def test_without_matrix_nothing_is_trained_quantized_or_evaluated(tmp_path):
     assert variants(study) == ["base"]
     assert every_record(study, Layout.of(study)) == []
     assert lacking_environments(study) == []
+
+
+def test_without_matrix_a_section_may_name_trained_variants(tmp_path):
+    serve = {"variants": ["base", "grpo-s1"], "offline": {"batch_sizes": [2]}}
+    study = study_of(tmp_path, matrix=False, train={"seeds": [0, 1, 2]}, serve=serve)
+    assert variants(study) == ["base", "grpo-s1"]
+    assert trained_variants(study) == evaluation_cells(study) == []
+    # Only what is measured on it is asked for: its training is the workflow's way there.
+    served = {Path(path).stem.partition(".")[0] for path in every_record(study, Layout.of(study))}
+    assert served == {"base", "grpo-s1"}
+    assert check_cell(study, "grpo-s1", study.quantize.reference).variant == "grpo-s1"
+    with pytest.raises(InputError, match="no variant 'grpo-s0'"):
+        check_cell(study, "grpo-s0", study.quantize.reference)
+    with pytest.raises(ValueError, match="the study has no 'grpo-s7'"):
+        study_of(tmp_path, matrix=False, serve={"variants": ["grpo-s7"]})
 
 
 def test_with_matrix_all_is_as_before(tmp_path):

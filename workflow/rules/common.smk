@@ -14,7 +14,6 @@ from gainwatt.study import (
     Layout,
     quantized_schemes,
     schemes,
-    trained_variants,
     variants,
 )
 from gainwatt.weights.variants import (
@@ -66,6 +65,6 @@ def diagnosis_options(wildcards):
 wildcard_constraints:
     variant="|".join(dict.fromkeys([*variants(STUDY), *diagnosed_variants(STUDY)])),
     control="|".join(control_variants(STUDY)) or "none",
-    trained="|".join(trained_variants(STUDY)) or "none",
+    trained="|".join(variants(STUDY)[1:]) or "none",
     scheme="|".join(schemes(STUDY)),
     quantized="|".join(quantized_schemes(STUDY)) or "none",

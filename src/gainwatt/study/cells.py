@@ -34,9 +34,16 @@ def trained_variants(study: Study) -> list[str]:
     return [f"grpo-s{seed}" for seed in study.train.seeds] if study.matrix else []
 
 
+def named_variants(study: Study) -> list[str]:
+    """Trained variants that a study without matrix serves or profiles, because it names them; in the seeds' order."""
+    sections = (study.serve, study.profile)
+    named = {name for section in sections if section is not None for name in section.variants or ()}
+    return [name for seed in study.train.seeds if (name := f"grpo-s{seed}") in named and not study.matrix]
+
+
 def variants(study: Study) -> list[str]:
-    """The base and the trained variants."""
-    return [BASE, *trained_variants(study)]
+    """The base and the trained variants, also those that a study without matrix only names."""
+    return [BASE, *trained_variants(study), *named_variants(study)]
 
 
 def schemes(study: Study) -> list[str]:

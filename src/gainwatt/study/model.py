@@ -98,7 +98,8 @@ class Study(Section):
     model: Model
     """The base model."""
     matrix: bool = True
-    """Train, quantize, evaluate and diagnose every variant and scheme; `false`: run only the optional sections."""
+    """Train, quantize, evaluate and diagnose every variant and scheme; `false`: run only the optional sections, on the
+    base and on those trained variants that `serve.variants` and `profile.variants` name."""
     embedded: Embedded = Embedded()
     """Used only where data or model say `embedded`."""
     train: Train = Train()
@@ -159,7 +160,7 @@ class Study(Section):
         check_parallel(self)
         if self.data.source == "embedded":
             self._check_embedded_sizes()
-        variants = ["base", *(f"grpo-s{seed}" for seed in self.train.seeds if self.matrix)]
+        variants = ["base", *(f"grpo-s{seed}" for seed in self.train.seeds)]
         if self.profile is not None:
             profiling.check(self.profile, variants, list(names))
         if self.serve is not None:
