@@ -16,9 +16,9 @@ from serving.bench_records import SERVE, write_grid
 FIGURES = {"latency": 2, "energy": 2, "goodput": 2, "roofs": 1}
 
 
-def results_of(folder, **serve):
+def results_of(folder, *, matrix=True, **serve):
     quantize = {"reference": "bf16", "schemes": ["awq-w4g128"], "calibration_items": 4}
-    study = Study.model_validate(study_content(folder, serve=SERVE | serve, quantize=quantize))
+    study = Study.model_validate(study_content(folder, matrix=matrix, serve=SERVE | serve, quantize=quantize))
     write_grid(study)
     return Results.load(study, Layout.of(study))
 
@@ -67,6 +67,12 @@ def test_natural_lengths_are_drawn_where_there_are_no_fixed_ones(tmp_path):
     assert serving.lengths_drawn(results) == "natural"
     assert "study's questions" in SERVING_TEXTS["serving_latency"](results)["caption"]
     assert serving.latency(results) is not None
+
+
+def test_a_trained_variant_that_a_study_without_matrix_names_has_its_colour(tmp_path):
+    results = results_of(tmp_path, matrix=False, variants=["base", "grpo-s0"])
+    drawn = {line.get_color() for line in serving.latency(results).axes[0].lines}
+    assert {style.BASE_COLOUR, style.TRAINED_COLOURS[0]} <= drawn
 
 
 def test_without_records_or_joules_nothing_is_drawn(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.atomic import atomic_path
-from gainwatt.study import BASE, Study, schemes, trained_variants
+from gainwatt.study import BASE, Study, schemes, variants
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), told apart by people with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -44,7 +44,7 @@ _STYLE = {
 
 def colour(study: Study, variant: str) -> str:
     """The colour of a variant: grey for the base, one of six for each trained one, one for all where they are more."""
-    trained = trained_variants(study)
+    trained = variants(study)[1:]
     if variant == BASE:
         return BASE_COLOUR
     return TRAINED_COLOURS[trained.index(variant) if len(trained) <= MANY else 0]

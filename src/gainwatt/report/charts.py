@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from gainwatt.report.formats import interval, is_number, joules, number, percent, points, seconds
 from gainwatt.report.rowchart import MAX_ROWS, NEUTRAL, Axis, Mark, Row, Zone, row_chart
-from gainwatt.study import BASE, Study, schemes, trained_variants, variants
+from gainwatt.study import BASE, Study, schemes, variants
 
 Rows = Sequence[dict[str, Any]]
 STATUS_TEXTS = {"oom": "out of memory", "unavailable": "unavailable", "missing": "not measured yet"}
@@ -61,7 +61,7 @@ def accuracy(study: Study, rows: Rows) -> Chart | None:
 
 def series_of(study: Study, variant: str) -> int:
     """The series of a variant: its colour and symbol are those that it has in the figures."""
-    return NEUTRAL if variant == BASE else trained_variants(study).index(variant) % NEUTRAL
+    return NEUTRAL if variant == BASE else variants(study)[1:].index(variant) % NEUTRAL
 
 
 def _accuracy_row(variant: str, series: int, scheme: str, row: dict[str, Any]) -> Row:
