@@ -56,6 +56,9 @@ def whole_model(trainer: Any, folder: Path, *, trust_remote_code: bool = False) 
     if not is_sharded(trainer):
         return trainer.accelerator.unwrap_model(trainer.model) if trainer.is_world_process_zero() else None
     state = trainer.accelerator.get_state_dict(trainer.model)
+    # The others only hand their shards to the GPU's queue. Who ends before they have arrived leaves the first process
+    # waiting for good: seen with 6.5 billion weights.
+    trainer.accelerator.wait_for_everyone()
     if not trainer.is_world_process_zero():
         return None
     import torch
