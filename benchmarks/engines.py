@@ -12,9 +12,10 @@ meanwhile, as they are in a plain engine.
 
 Neither reuses prefixes, both generate exactly `--tokens` tokens per prompt. A side thread counts the tokens of both in
 the same way, 20 times a second. The work is cut into ten slices of equal tokens; a slice of A counts as fast where it
-takes no longer than the median of B's same slice / 0.95. Reported is the share of A's measured window (the phase
-`generate`) spent in fast slices: slices, because throughput falls when the last requests no longer fill the batch, for
-A and B alike.
+takes no longer than B's same slice / 0.95, each the median over its runs. Reported is the share of A's measured window
+(the phase `generate`) spent in fast slices: slices, because throughput falls when the last requests no longer fill the
+batch, for A and B alike; medians, because a slice of one run differs by a tenth and more from the same slice of the
+next, with plain vLLM too (reported beside it).
 """
 
 from __future__ import annotations
