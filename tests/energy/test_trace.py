@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gainwatt.energy import EnergyMeter
-from gainwatt.energy.figure import draw_trace
+from gainwatt.energy.figure import draw_trace, label_rows
 from gainwatt.energy.trace import COLUMNS, write_trace
 from gainwatt.errors import InputError
 
@@ -81,3 +81,9 @@ def test_a_long_trace_is_averaged_and_keeps_its_energy(measured: EnergyMeter, tm
     assert all(row["power_w"] == pytest.approx(200.0) for row in rows)
     assert [row["time_s"] for row in rows] == sorted(row["time_s"] for row in rows)
     assert {row["sm_clock_mhz"] for row in rows} == {None, 1500.0}
+
+
+def test_labels_that_would_touch_stand_in_rows():
+    assert label_rows([5, 12, 14, 20], [2, 2.4, 2.4, 1]) == [0, 0, 1, 0]
+    assert label_rows([1, 1, 1], [1, 1, 1]) == [0, 1, 2]
+    assert label_rows([], []) == []

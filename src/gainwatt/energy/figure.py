@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gainwatt.atomic import atomic_path
 from gainwatt.energy.meter import EnergyMeter
 from gainwatt.errors import InputError, UnavailableError
 
 FORMATS = (".svg", ".png", ".pdf")
+_LETTER, _ROW = 0.011, 0.06
+"""Room of a letter and of a line, as shares of the axes."""
 _SHADES = ("#4c72b0", "#dd8452", "#55a868", "#8172b3")
 
 
@@ -69,14 +73,27 @@ def _lines(meter: EnergyMeter, axes: object) -> None:
         break
 
 
-def _phases(meter: EnergyMeter, axes: object) -> None:
+def _phases(meter: EnergyMeter, axes: Any) -> None:
     top = [phase for phase in meter.phases() if phase["depth"] == 0]
     names = list(dict.fromkeys(phase["name"] for phase in top))
     for phase in top:
         shade = _SHADES[names.index(phase["name"]) % len(_SHADES)]
         end = phase["start_s"] + phase["seconds"]
-        axes.axvspan(phase["start_s"], end, color=shade, alpha=0.12, linewidth=0)  # type: ignore[attr-defined]
-        middle = phase["start_s"] + phase["seconds"] / 2
-        axes.annotate(  # type: ignore[attr-defined]
-            phase["name"], (middle, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8
-        )
+        axes.axvspan(phase["start_s"], end, color=shade, alpha=0.12, linewidth=0)
+    first, last = axes.get_xlim()
+    middles = [phase["start_s"] + phase["seconds"] / 2 for phase in top]
+    widths = [len(phase["name"]) * _LETTER * (last - first) for phase in top]
+    for phase, middle, row in zip(top, middles, label_rows(middles, widths), strict=True):
+        place = (middle, 0.02 + row * _ROW)
+        axes.annotate(phase["name"], place, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+
+
+def label_rows(middles: Sequence[float], widths: Sequence[float]) -> list[int]:
+    """The lowest row for each centred label in which it does not touch the one before it there."""
+    ends: list[float] = []
+    rows = []
+    for middle, width in zip(middles, widths, strict=True):
+        row = next((row for row, end in enumerate(ends) if end < middle - width / 2), len(ends))
+        ends[row : row + 1] = [middle + width / 2]
+        rows.append(row)
+    return rows
