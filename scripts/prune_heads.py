@@ -127,7 +127,7 @@ def run(job: Job, study: Study, args: argparse.Namespace) -> None:
     job.keep_energy(args.work / "energy.json", text_sha256(f"{sorted(inputs.items())} {args.scheme}"))
     resumed = set(partial.done)
     with job.phase("warm_up"):
-        measurer.engine.warm_up(measurer.requests)
+        measurer.warm_up()
     reset_peak_memory()
     measure(job, layers, wanted, measurer, partial)
     hidden = model.config.get_text_config().hidden_size

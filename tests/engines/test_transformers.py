@@ -204,6 +204,30 @@ def test_warm_up_changes_no_answer(model, tokenizer, requests):
     assert texts(made.generate(requests)) == texts(engine(model, tokenizer).generate(requests))
 
 
+def test_warm_up_takes_the_batch_that_comes_first(model, tokenizer, requests, monkeypatch):
+    seen: list[tuple[int, ...]] = []
+    plain = model.generate
+
+    def watched(**options):
+        seen.append((*options["input_ids"].shape, options["max_new_tokens"]))
+        return plain(**options)
+
+    monkeypatch.setattr(model, "generate", watched)
+    engine(model, tokenizer, batch_size=2).warm_up(requests, tokens=3)
+    assert seen == [(2, max(len(request.token_ids) for request in requests), 3)]
+
+
+def test_warm_up_leaves_a_lack_of_memory_to_the_generation(model, tokenizer, requests, monkeypatch):
+    def full(**_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    made = engine(model, tokenizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "generate", full)
+        made.warm_up(requests)
+    assert texts(made.generate(requests)) == texts(engine(model, tokenizer).generate(requests))
+
+
 def test_a_fixed_length_is_kept_whatever_the_model_says_and_can_be_lifted_again(model, tokenizer, requests):
     model.generation_config.eos_token_id = None
     made = engine(model, tokenizer)

@@ -22,6 +22,7 @@ from gainwatt.oom import is_out_of_memory
 Work = TypeVar("Work")
 Done = TypeVar("Done")
 
+WARM_UP_TOKENS = 16
 LOGITS_BYTES = 2**30
 """Scoring takes as many texts at once as keep the logits of their solutions below this."""
 
@@ -70,16 +71,24 @@ class TransformersEngine:
         }
         self._after_load_mib = self._allocated_mib()
 
-    def warm_up(self, requests: Sequence[Request], tokens: int = 4) -> None:
-        """Generate a few tokens for the shortest prompt."""
+    def warm_up(self, requests: Sequence[Request], tokens: int = WARM_UP_TOKENS) -> None:
+        """Generate a few tokens for the batch that `generate` begins with: kernels are chosen and loaded by shape.
+
+        A batch that does not fit is left to `generate`, which halves it and says so.
+        """
         import torch
 
         from gainwatt.modeling import reset_peak_memory
 
-        request = min(requests, key=lambda found: len(found.token_ids))
-        ids = torch.tensor([request.token_ids], device=self.model.device)
-        with torch.inference_mode():
-            self.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens)
+        try:
+            self._generated(longest_first(requests)[: self.batch_size or 1], max_new_tokens=tokens)
+        except Exception as error:
+            if _gpu_failed(error):
+                raise _dead(error) from error
+            if not is_out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         reset_peak_memory()
         self._after_load_mib = self._allocated_mib()
 
@@ -159,22 +168,26 @@ class TransformersEngine:
             yield done
 
     def _batch(self, batch: Sequence[Request]) -> list[Completion]:
-        import torch
-
-        width = max(len(request.token_ids) for request in batch)
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(r.token_ids)) + list(r.token_ids) for r in batch])
-        mask = torch.tensor([[0] * (width - len(r.token_ids)) + [1] * len(r.token_ids) for r in batch])
-        device = self.model.device
         started = time.monotonic()
-        with torch.inference_mode():
-            out = self.model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
-        generated = out[:, width:].tolist()  # copying to the host waits for the device
+        generated = self._generated(batch)
         seconds = time.monotonic() - started
         return [
             make_completion(self.tokenizer, self.stop_ids, r, tokens, latency_s=seconds, batch_size=len(batch))
             for r, tokens in zip(batch, generated, strict=True)
         ]
+
+    def _generated(self, batch: Sequence[Request], **options: Any) -> list[list[int]]:
+        """The new tokens of each request; `options` are those of transformers' `generate`."""
+        import torch
+
+        width = max(len(request.token_ids) for request in batch)
+        pad, device = self.tokenizer.pad_token_id, self.model.device
+        ids = torch.tensor([[pad] * (width - len(r.token_ids)) + list(r.token_ids) for r in batch])
+        mask = torch.tensor([[0] * (width - len(r.token_ids)) + [1] * len(r.token_ids) for r in batch])
+        with torch.inference_mode():
+            out = self.model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), **options)
+        found: list[list[int]] = out[:, width:].tolist()  # copying to the host waits for the device
+        return found
 
     def _loss(self, batch: Sequence[Solved]) -> tuple[float, int]:
         """Summed loss of the batch's solutions. Padding stands on the right, where no token before it sees it."""

@@ -30,6 +30,12 @@ class Measurer:
     encoded: Encoded
     scorer: Scorer
 
+    def warm_up(self) -> None:
+        """One batch of windows and one of whole answers that do not count, so that the first point meets a warm GPU."""
+        self.engine.warm_up(self.requests)
+        next(self.scorer.score(self.encoded.windows), None)
+        next(self.engine.generate(self.requests), None)
+
     def measure(self, name: str, phase: Phase) -> dict[str, Any]:
         """Measure the model as it is now: JSON values, window sums by index and completions, with the seconds of each.
 
