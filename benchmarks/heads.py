@@ -1,11 +1,14 @@
 """Reading heads against attention maps: `python benchmarks/heads.py --tokens 256 1024 4096`.
 
 Makes a Qwen2-shaped model of random weights in memory (default: the shape of Qwen2.5-0.5B) and reads one number per
-token and head of the same prompts in one process, in the order A B C C B A, so that a drift adds the same to each:
+token and head of the same prompts in one process, the arms forwards and backwards in turn, so that a drift adds the
+same to each:
 
   ours        gainwatt.heads.read: hooks before the output projections, fast attention kernels, no logits
+  floor       the decoder's forward pass by the same kernels and nothing else: nobody reads heads faster
   maps        the decoder alone with output_attentions=True (eager attention), each map reduced on the device
-  maps+logits the call that one writes: model(..., output_attentions=True), each map reduced on the device
+  maps+logits model(..., output_attentions=True), each map reduced on the device
+  one by one  the same, a prompt at a time: what one writes, and what memory leaves of a batch where prompts are long
 
 The reduction is the cheapest that there is (the largest weight of each row). Prints seconds (median over repeats), how
 many times ours is faster, and peak memory above the loaded model, beside the size of the maps: layers x heads x tokens²
@@ -28,7 +31,7 @@ from gainwatt.heads.read import HeadReader
 from gainwatt.oom import is_out_of_memory
 from gainwatt.weights.memory import peak_rss_mib, reset_peak_rss
 
-ARMS = ("ours", "maps", "maps+logits")
+ARMS = ("ours", "floor", "maps", "maps+logits", "one by one")
 HEADER = ("tokens", "prompts", "arm", "s", "s min", "s max", "times slower", "peak MiB", "times memory", "maps MiB")
 MIB = 2**20
 
@@ -71,17 +74,29 @@ def runners(model: Any, sequences: dict[int, list[int]], batch: int) -> dict[str
             raise MemoryError(reader.events[0])
         return found
 
-    def maps(called: Any) -> Any:
+    def floor() -> None:
+        use(model, "sdpa")
+        with torch.inference_mode():
+            for start in range(0, len(ids), batch):
+                model.base_model(input_ids=ids[start : start + batch], use_cache=False)
+
+    def maps(called: Any, at_once: int) -> Any:
         use(model, "eager")
         found = []
-        for start in range(0, len(ids), batch):
+        for start in range(0, len(ids), at_once):
             with torch.inference_mode():
-                out = called(input_ids=ids[start : start + batch], use_cache=False, output_attentions=True)
+                out = called(input_ids=ids[start : start + at_once], use_cache=False, output_attentions=True)
                 found.append(torch.stack([attention.amax(dim=-1) for attention in out.attentions]).cpu())
             del out
         return found
 
-    return {"ours": ours, "maps": lambda: maps(model.base_model), "maps+logits": lambda: maps(model)}
+    return {
+        "ours": ours,
+        "floor": floor,
+        "maps": lambda: maps(model.base_model, batch),
+        "maps+logits": lambda: maps(model, batch),
+        "one by one": lambda: maps(model, 1),
+    }
 
 
 def measure(call: Callable[[], Any], device: str) -> tuple[float, float]:
@@ -154,7 +169,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (
         ("layers", 24), ("hidden", 896), ("intermediate", 4864), ("heads", 14), ("kv-heads", 2), ("vocab", 151936),
-        ("prompts", 8), ("batch", 8), ("repeats", 4),
+        ("prompts", 32), ("batch", 32), ("repeats", 4),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N")
     parser.add_argument("--tokens", type=int, nargs="+", default=[256, 1024, 4096], metavar="N")
