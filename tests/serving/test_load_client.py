@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from gainwatt.errors import InputError, UnavailableError
+from gainwatt.errors import InputError
 from gainwatt.serving.client import run_load
 from gainwatt.serving.percentiles import summarise
 from gainwatt.serving.request_log import RequestJournal
@@ -259,8 +260,6 @@ def test_errors_in_a_row(mock):
 
 def test_connection_that_the_server_closed_while_idle_is_opened_again():
     """A server that closes after each answer although it kept the connection: no request fails."""
-    import threading
-
     answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s"
     body = b'data: {"choices": [{"text": "a", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
     held = []
@@ -284,7 +283,6 @@ def test_connection_that_the_server_closed_while_idle_is_opened_again():
 
 
 def test_state_of_the_process_is_put_back(mock):
-    assert gc.isenabled()
     load(mock.target, ["x"])
     assert gc.isenabled()
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -301,58 +299,3 @@ def test_an_error_of_the_caller_comes_through_and_closes_the_connections(mock):
     with pytest.raises(InputError, match="disk is full"):
         load(mock.target, ["x"] * 5, on_event=full)
     assert len(os.listdir("/proc/self/fd")) == descriptors
-
-
-def test_name_of_several_addresses_leads_to_the_one_where_somebody_listens(mock, monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        free = taken.getsockname()
-    kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-    places = [free, ("127.0.0.1", mock.port)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*kind, place) for place in places])
-    result = load(Target(f"http://localhost:{mock.port}/v1", "mock"), ["x"])
-    assert result.log[0].status == "ok"
-
-
-@pytest.mark.parametrize(
-    ("url", "error"),
-    [("https://127.0.0.1:1/v1", InputError), ("127.0.0.1:8000", InputError), ("http://h:port/v1", InputError),
-     ("http://no-such-host.invalid/v1", UnavailableError)],
-)  # fmt: skip
-def test_address_that_cannot_be_used(url, error):
-    with pytest.raises(error):
-        load(Target(url, "m"), ["x"])
-
-
-@pytest.mark.parametrize(
-    ("requests", "options"),
-    [
-        ([], {"concurrency": 1}),
-        ([Request(0, "x", 1)], {"concurrency": None}),
-        ([Request(0, "x", 1)], {"concurrency": 0}),
-        ([Request(0, "x", 1, scheduled_s=0.0)], {"concurrency": 2}),
-        ([Request(0, "x", 1), Request(0, "y", 1)], {"concurrency": 1}),
-        ([Request(0, "x", 1)], {"concurrency": 1, "timeout_s": 0.0}),
-    ],
-)
-def test_requests_that_do_not_fit(requests, options):
-    with pytest.raises(InputError):
-        run_load(Target("http://127.0.0.1:1/v1", "m"), requests, **{"timeout_s": 1.0, "stop_when": ALL, **options})
-
-
-def test_body_holds_what_the_request_asks_for_and_nothing_else(mock):
-    import json
-
-    from gainwatt.serving.wire import encode
-
-    target = Target("http://h:1/v1/", "name", {"Authorization": "Bearer k"}, {"repetition_penalty": 1.0})
-    message = encode(target, [Request(7, [1, 2], 5, min_tokens=5, ignore_eos=True)])[7]
-    head, _, body = message.partition(b"\r\n\r\n")
-    assert head.startswith(b"POST /v1/completions HTTP/1.1\r\nHost: h:1\r\n")
-    assert b"Authorization: Bearer k" in head
-    assert f"Content-Length: {len(body)}".encode() in head
-    assert json.loads(body) == {
-        "model": "name", "prompt": [1, 2], "max_tokens": 5, "min_tokens": 5, "ignore_eos": True, "temperature": 0,
-        "stream": True, "stream_options": {"include_usage": True}, "repetition_penalty": 1.0,
-    }  # fmt: skip
-    with pytest.raises(InputError, match="line break"):
-        encode(Target("http://h:1/v1", "m", {"X": "a\r\nB: c"}), [Request(0, "x", 1)])
