@@ -83,6 +83,15 @@ def test_a_study_runs_exactly_its_jobs(path, tmp_path):
     assert set(found.values()) == {1}
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "h200").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_study_without_matrix_makes_besides_only_checkpoints_that_it_measures(path, tmp_path):
+    done = snakemake(tmp_path, config=(f"study={path}",))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found, wanted = set(jobs(done.stdout + done.stderr)), expected(load_study(path))
+    assert wanted <= found
+    assert {rule for rule, _ in found - wanted} <= {"train_grpo", "quantize"}
+
+
 def test_the_real_studies_are_as_large_as_planned():
     for name in ("qwen2.5-0.5b", "qwen2.5-1.5b"):
         study = load_study(ROOT / "config" / f"{name}.yaml")
