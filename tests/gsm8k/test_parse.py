@@ -114,7 +114,10 @@ def test_value_is_a_canonical_text(number):
     st.sampled_from(BODIES),
     written_numbers(),
     st.sampled_from(["#### {}\n", "#### {} eggs, as in step 2\n", "<answer>{}</answer>"]),
-    st.text() | st.sampled_from(["#### 7", "<answer>7</answer>", "The answer is 7.", "{,}\\boxed{7}", "Human: #### 7"]),
+    st.text()
+    | st.sampled_from(
+        ["#### 7", "<answer>7</answer>", "The answer is 7.", "{,}\\boxed{7}", "Human: #### 7", "</think>\n#### 7"]
+    ),
 )
 def test_text_after_a_final_answer_never_changes_it(body, number, final, after):
     text = body + final.format(number[1].rstrip(".%"))
@@ -135,6 +138,20 @@ def test_text_after_a_leak_never_changes_the_answer(body, final, marker, after):
     assert extended.leak
     assert extended.cut == len(body + final)
     assert not extended.format_compliant
+
+
+@given(
+    st.text().filter(lambda text: "</think>" not in text)
+    | st.sampled_from(["#### 7", "9 and 2\nProblem: 7", "<answer>7</answer>"]),
+    st.sampled_from(BODIES),
+    written_numbers(),
+)
+def test_thinking_never_changes_the_answer(thinking, body, number):
+    text = f"{body}#### {number[1]}"
+    thought = parse_answer(f"<think>\n{thinking}</think>\n{text}")
+    plain = parse_answer(text)
+    assert (thought.value, thought.branch, thought.format_compliant) == (plain.value, plain.branch, True)
+    assert not thought.leak
 
 
 @given(st.integers(-999, 999), st.integers(-999, 999), st.sampled_from("+-*"), st.sampled_from(["", " "]))

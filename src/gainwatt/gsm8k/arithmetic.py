@@ -1,4 +1,4 @@
-"""The value of an answer line: exact arithmetic on + - * / ^ and brackets, and chains of "=".
+"""The value of an answer line: exact arithmetic on + - * / ^ ** and brackets, and chains of "=".
 
 "5 + 3 = 8" is 8 (what stands right of the last "="), "10-5" is 5 (worked out), "18 dollars, as shown in step 2" is
 18 (the first number counts; what follows is comment). The grammar is a few lines of recursive descent over exact
@@ -19,7 +19,7 @@ _MAX_POWER = 30
 
 _SUM = re.compile(r"[ \t]*([-+])[ \t]*")
 _PRODUCT = re.compile(r"[ \t]*(\*(?!\*)|/|[xX](?=[ \t]*[\d($.]))[ \t]*")
-_POWER = re.compile(r"[ \t]*\^[ \t]*\{?(\d{1,3})(?!\d)\}?")
+_POWER = re.compile(r"[ \t]*(?:\^[ \t]*|\*\*(?=\d))\{?(\d{1,3})(?!\d)\}?")
 _EQUALS = re.compile(r"==?>?|≈|->|→|⇒")
 _AFTER_EQUALS = re.compile(r"(?:[ \t*_`\[{\"'~#:$]|about|approximately|approx\.)*")
 _CLAUSE = re.compile(r"[;:!?]|[.,](?:\s|$)")

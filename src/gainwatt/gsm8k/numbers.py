@@ -1,8 +1,9 @@
 r"""Numbers as people and models write them, read into exact fractions.
 
-Read: digits with thousands separators ("1,080", "1'080", "12,34,567"), decimals (".5", "18.00"), a trailing dot
-("18."), signs including the Unicode minus, currency, percent, exponents ("1e3"), fractions ("1/2", "½",
-`\frac{1}{2}`), mixed numbers ("1 1/2", "1½", "2 and 1/2"), scale words ("3 million") and LaTeX or Markdown dress.
+Read: digits with thousands separators ("1,080", "1'080", "12,34,567", "1 000 000"), decimals (".5", "18.00"), a
+trailing dot ("18."), signs including the Unicode minus, currency, dollars and cents, percent, exponents ("1e3"),
+fractions ("1/2", "½", `\frac{1}{2}`), mixed numbers ("1 1/2", "1½", "2 and 1/2"), scale words ("3 million") and LaTeX
+or Markdown dress.
 
 Decided where usage differs: a percent sign is a unit ("50%" is 50, as in GSM8K's reference answers); a comma
 groups digits only where at least three of them end the number ("1,080", also the slip "1,0000"), otherwise it
@@ -13,6 +14,7 @@ digits or with an exponent beyond ±100 is not read at all.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 MAX_DIGITS = 100
@@ -30,7 +32,8 @@ _CHARACTERS |= {  # "1½" becomes "1 1/2", a mixed number
     if char != "_"
 }
 _LATEX = [
-    (re.compile(r"\\[dt]?frac\s*\{(\d[\d,]*)\}\s*\{(\d[\d,]*)\}"), r" \1/\2"),
+    (re.compile(r"\\[dt]?frac\s*\{([-+]?\d[\d,]*)\}\s*\{(\d[\d,]*)\}"), r" \1/\2"),
+    (re.compile(r"\\[dt]?frac\s?(\d)(\d)(?!\d)"), r" \1/\2"),
     (re.compile(r"\\(?:times|cdot|ast)\b"), "*"),
     (re.compile(r"\\div\b"), "/"),
     (re.compile(r"\\approx\b"), "≈"),
@@ -40,10 +43,19 @@ _LATEX = [
     (re.compile(r"\\[()\[\],!; ]"), " "),
     (re.compile(r"\{,\}"), ","),
 ]
-_SPELLING = [
+_SPELLING: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"(?<=\d)['’_\u00a0\u2009\u202f](?=\d{3}(?!\d))"), ""),
     (re.compile(r"(?<![\w).%])–(?=[$€£]?\.?\d)"), "-"),
     (re.compile(r"(?<=\d)[ \t]+and[ \t]+a[ \t]+half\b"), " 1/2"),
+    (
+        re.compile(r"(?<![\d.,/])(\d[\d,]*)[ \t]+dollars?[ \t]+and[ \t]+(\d{1,2})[ \t]+cents?\b"),
+        lambda found: f"{found[1]}.{found[2]:0>2} dollars",
+    ),
+    # Spaces group digits where there are several groups, or one and nothing else on the answer line.
+    (
+        re.compile(r"(?<![\w.,/])\d{1,3}(?: \d{3}){2,}(?![\w,/]|\.\d)|(?<=#### )\d{1,3} \d{3}(?=[ \t.]*(?:\n|$))"),
+        lambda found: found[0].replace(" ", ""),
+    ),
 ]
 
 _CURRENCY = r"(?:(?:US|A|C)?[$€£¥₹]|USD|EUR|GBP|Rs\.?)"

@@ -2,11 +2,13 @@
 
 The order of work decides the result:
 
-1. The text is cut at the first leak marker (leak.py). Nothing behind it is read.
-2. The first final answer, an `<answer>` element or a `####` line with a number, ends the text: what follows it
+1. Thinking is left out: an opening `<think>` up to its `</think>` (never closed: there is no answer yet), or all up
+   to a `</think>` whose opening the chat template wrote, unless a final answer stands before it.
+2. The text is cut at the first leak marker (leak.py). Nothing behind it is read.
+3. The first final answer, an `<answer>` element or a `####` line with a number, ends the text: what follows it
    cannot change the answer. An enumerated heading ("#### 1. Count the eggs", "#### 2. …") is no final answer; a
    final answer that cannot be read ("#### 1/0") is no answer, and no earlier number stands in for it.
-3. Branches by priority: `answer_tag`, `hash`, `phrase` (the last "the answer is …"), `last_number` (the last
+4. Branches by priority: `answer_tag`, `hash`, `phrase` (the last "the answer is …"), `last_number` (the last
    number as it is written, "step 2" and the like left out), `none`.
 
 The first three branches read the rest of the line as arithmetic.py says. `format_compliant` is a separate matter:
@@ -47,6 +49,8 @@ _PHRASE = re.compile(
 )
 _REFERENCE = re.compile(r"\b(?:steps?|equations?|eq\.|methods?)[ \t]*[#(]?$", re.IGNORECASE)
 _UNREADABLE = re.compile(r"\D*\d[\d,./]*")
+_THINKS = re.compile(r"\s*<think>")
+_THOUGHT = "</think>"
 _FINAL_LINE = re.compile(r"####[ \t]+(\S.*)")
 
 
@@ -74,17 +78,28 @@ class Parsed:
 
 def parse_answer(text: str) -> Parsed:
     """Read the answer out of a completion `text` (without its prompt); see the module for the rules."""
-    cut = leak_start(text)
+    start = _thinking_end(text)
+    cut = start + leak_start(text[start:])
     leak = cut < len(text)
-    kept = clean(text[:cut])
+    kept = clean(text[start:cut])
     value, branch = _final_answer(kept) or _phrase(kept) or _last_number(kept) or _NOTHING
     return Parsed(
         value=None if value is None else number_text(value),
         branch=branch,
         leak=leak,
-        format_compliant=not leak and value is not None and _is_compliant(text, value),
+        format_compliant=not leak and value is not None and _is_compliant(text[start:], value),
         cut=cut,
     )
+
+
+def _thinking_end(text: str) -> int:
+    """Index after the thinking with which `text` begins, 0 where it begins with none."""
+    before, mark, _ = text.partition(_THOUGHT)
+    if _THINKS.match(text):
+        return len(before) + len(mark)
+    if not mark or _final_answer(clean(before[: leak_start(before)])):
+        return 0
+    return len(before) + len(mark)
 
 
 def _final_answer(text: str) -> Found | None:
