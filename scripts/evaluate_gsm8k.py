@@ -202,7 +202,7 @@ def evaluate(job: Job, study: Study, loaded: Loaded, part: Part) -> None:
     job.keep_energy(part.work / "energy.json", text_sha256(identity))
     events, told = list(partial.events), len(engine.events)
     with job.phase("warm_up"):
-        engine.warm_up(asked.requests)
+        engine.warm_up([request for request in asked.requests if request.index not in partial.done] or asked.requests)
     generate(job, engine, asked.requests, partial)
     memory = engine.memory()
     rows = item_rows(items, partial.done, asked.prompts)

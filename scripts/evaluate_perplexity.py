@@ -45,12 +45,15 @@ def check_context(model: Any, window: int) -> None:
 
 
 def score(job: Job, scorer: Scorer, encoded: Encoded, partial: WindowSums) -> None:
-    """The loss of every window that is left; shows progress with tokens per second."""
+    """The loss of every window that is left, on a warm GPU; shows progress with tokens per second."""
     waiting = [window for window in encoded.windows if window.index not in partial.done]
+    with job.phase("warm_up"):
+        scorer.warm_up(waiting)
+    reset_peak_memory()
     job.metrics["resumed_windows"] = len(encoded.windows) - len(waiting)
     bar: Any = cli.progress([], what="perplexity", total=len(encoded.windows), unit="window")
     bar.update(len(partial.done))
-    with job.phase("perplexity"):
+    with job.phase("perplexity", short_ok=False):
         for sums, seconds in scorer.score(waiting):
             partial.add(sums, seconds=seconds)
             tokens = sum(encoded.windows[index].tokens for index in sums)
@@ -95,7 +98,7 @@ def measure(job: Job, study: Study, args: argparse.Namespace) -> None:
     )
     partial = WindowSums(args.work / "windows.jsonl", identity)
     scorer = Scorer(model, encoded, batch_size=settings.batch_size, pad_token_id=tokenizer.pad_token_id)
-    reset_peak_memory()
+    job.keep_energy(args.work / "energy.json", identity)
     score(job, scorer, encoded, partial)
     metrics, reasons = summarize(encoded, partial.done)
     job.metrics.update(metrics)

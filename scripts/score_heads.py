@@ -74,9 +74,10 @@ def check_context(model: Any, encoded: Encoded) -> None:
         raise InputError(f"a prompt has {longest} tokens, and the model holds {limit}", "lower heads.max_tokens")
 
 
-def read(job: Job, reader: HeadReader, encoded: Encoded, partial: ReadPrompts) -> None:
+def read(
+    job: Job, reader: HeadReader, encoded: Encoded, waiting: dict[int, tuple[int, ...]], partial: ReadPrompts
+) -> None:
     """One forward pass for every prompt that is left; shows progress with tokens per second."""
-    waiting = {index: ids for index, ids in encoded.sequences.items() if index not in partial.done}
     job.metrics["resumed_prompts"] = len(encoded.sequences) - len(waiting)
     bar: Any = cli.progress([], what="heads", total=len(encoded.sequences), unit="prompt")
     bar.update(len(partial.done))
@@ -128,8 +129,11 @@ def score(job: Job, study: Study, args: argparse.Namespace) -> None:
     partial = ReadPrompts(args.work / "prompts.jsonl", text_sha256(identity))
     job.keep_energy(args.work / "energy.json", text_sha256(identity))
     reader = HeadReader(model, layers, statistic=settings.statistic, batch_size=settings.batch_size)
+    waiting = {index: ids for index, ids in encoded.sequences.items() if index not in partial.done}
+    with job.phase("warm_up"):
+        reader.warm_up(waiting)
     reset_peak_memory()
-    read(job, reader, encoded, partial)
+    read(job, reader, encoded, waiting, partial)
     memory = memory_mib()
     with job.phase("compare"):
         found = contrasts(partial.done, encoded, settings)

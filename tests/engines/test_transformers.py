@@ -204,7 +204,7 @@ def test_warm_up_changes_no_answer(model, tokenizer, requests):
     assert texts(made.generate(requests)) == texts(engine(model, tokenizer).generate(requests))
 
 
-def test_warm_up_takes_the_batch_that_comes_first(model, tokenizer, requests, monkeypatch):
+def test_warm_up_takes_the_batches_that_come_first_and_last(model, tokenizer, requests, monkeypatch):
     seen: list[tuple[int, ...]] = []
     plain = model.generate
 
@@ -214,7 +214,8 @@ def test_warm_up_takes_the_batch_that_comes_first(model, tokenizer, requests, mo
 
     monkeypatch.setattr(model, "generate", watched)
     engine(model, tokenizer, batch_size=2).warm_up(requests, tokens=3)
-    assert seen == [(2, max(len(request.token_ids) for request in requests), 3)]
+    widths = [len(request.token_ids) for request in requests]
+    assert seen == [(2, max(widths), 3), (1, min(widths), 3)]
 
 
 def test_warm_up_leaves_a_lack_of_memory_to_the_generation(model, tokenizer, requests, monkeypatch):

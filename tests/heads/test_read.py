@@ -89,3 +89,25 @@ def test_out_of_memory_halves_the_batch_and_one_prompt_is_too_much_in_the_end(mo
     monkeypatch.setattr(HeadReader, "_batch", scarce(0))
     with pytest.raises(torch.OutOfMemoryError):
         read(model)
+
+
+def test_warm_up_takes_the_first_and_the_last_batch_and_leaves_a_lack_of_memory_to_the_reading(monkeypatch):
+    model = tiny("llama")
+    expected, reader = read(model, batch_size=2)
+    sizes: list[tuple[int, int]] = []
+    whole = HeadReader._batch
+
+    def scarce(self, rows):
+        sizes.append((len(rows), max(map(len, rows))))
+        if len(rows) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, rows)
+
+    monkeypatch.setattr(HeadReader, "_batch", scarce)
+    reader.warm_up(SEQUENCES)
+    assert sizes == [(2, 8), (1, 2)]
+    assert (reader.events, reader.batch_size) == ([], 2)
+    monkeypatch.undo()
+    assert {index: values.tolist() for index, values in read(model, batch_size=2)[0].items()} == {
+        index: values.tolist() for index, values in expected.items()
+    }

@@ -106,6 +106,31 @@ def test_a_batch_that_does_not_fit_is_halved(model, tokenizer):
         list(Scorer(Small(model, 0), found, batch_size=2, pad_token_id=0).score(found.windows))
 
 
+def test_warm_up_takes_the_shapes_of_the_first_and_the_last_batch_and_changes_nothing(model, tokenizer, monkeypatch):
+    found = encoded(tokenizer)
+    scorer = Scorer(model, found, batch_size=4, pad_token_id=tokenizer.pad_token_id)
+    sizes: list[int] = []
+    whole = Scorer._batch
+
+    def watched(self, windows):
+        sizes.append(len(windows))
+        return whole(self, windows)
+
+    monkeypatch.setattr(Scorer, "_batch", watched)
+    scorer.warm_up(found.windows)
+    assert len(found.windows) % 4
+    assert sizes == [4, len(found.windows) % 4]
+    got = {index: nll for sums, _ in scorer.score(found.windows) for index, nll in sums.items()}
+    assert got == scores(model, tokenizer, found)
+
+
+def test_warm_up_leaves_a_lack_of_memory_to_the_measurement(model, tokenizer):
+    found = encoded(tokenizer)
+    scorer = Scorer(Small(model, 3), found, batch_size=8, pad_token_id=tokenizer.pad_token_id)
+    scorer.warm_up(found.windows)
+    assert (scorer.events, scorer.batch_size) == ([], 8)
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tokenizer):
     class Broken:
         device = "cpu"

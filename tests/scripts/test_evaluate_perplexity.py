@@ -37,6 +37,7 @@ def test_a_cell(prepared):
     record = read_record(path, stage="evaluate_perplexity")
     metrics = record["metrics"]
     assert (metrics["documents"], metrics["resumed_windows"]) == (5, 0)
+    assert [phase["name"] for phase in record["phases"]] == ["load", "warm_up", "perplexity"]
     assert metrics["perplexity"] > 1
     assert metrics["bits_per_byte"] > 0
     assert record["inputs"]["corpus"]["source"] == "data:test"

@@ -64,6 +64,7 @@ def test_by_the_command_line(prepared):
         0,
     )
     assert (metrics["pairs_general"], metrics["pairs_matched"], metrics["pairs_split_half"]) == (6, 6, 3)
+    assert [phase["name"] for phase in record["phases"]][:3] == ["load", "warm_up", "read"]
     assert metrics["p_floor_general"] == 1 / 32
     assert record["null_reasons"]["dw_norm_total"] == "the base is what changes are measured from"
     rows = parquet.read_table(path.with_suffix(".heads.parquet")).to_pylist()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from gainwatt.batches import first_and_last
 from gainwatt.engines.base import (
     Completion,
     EngineError,
@@ -72,22 +73,24 @@ class TransformersEngine:
         self._after_load_mib = self._allocated_mib()
 
     def warm_up(self, requests: Sequence[Request], tokens: int = WARM_UP_TOKENS) -> None:
-        """Generate a few tokens for the batch that `generate` begins with: kernels are chosen and loaded by shape.
+        """Generate a few tokens for the batches that `generate` begins and ends with: kernels are chosen by shape.
 
-        A batch that does not fit is left to `generate`, which halves it and says so.
+        A batch that does not fit is left to `generate`, which halves it and says so. What the allocator has kept stays:
+        `generate` would have to ask the driver for it again.
         """
         import torch
 
         from gainwatt.modeling import reset_peak_memory
 
-        try:
-            self._generated(longest_first(requests)[: self.batch_size or 1], max_new_tokens=tokens)
-        except Exception as error:
-            if _gpu_failed(error):
-                raise _dead(error) from error
-            if not is_out_of_memory(error):
-                raise
-        if torch.cuda.is_available():
+        for batch in first_and_last(longest_first(requests), self.batch_size or 1):
+            try:
+                self._generated(batch, max_new_tokens=tokens)
+                continue
+            except Exception as error:
+                if _gpu_failed(error):
+                    raise _dead(error) from error
+                if not is_out_of_memory(error):
+                    raise
             torch.cuda.empty_cache()
         reset_peak_memory()
         self._after_load_mib = self._allocated_mib()

@@ -31,9 +31,9 @@ class Measurer:
     scorer: Scorer
 
     def warm_up(self) -> None:
-        """One batch of windows and one of whole answers that do not count, so that the first point meets a warm GPU."""
+        """Batches of windows and one of whole answers that do not count, so that the first point meets a warm GPU."""
         self.engine.warm_up(self.requests)
-        next(self.scorer.score(self.encoded.windows), None)
+        self.scorer.warm_up(self.encoded.windows)
         next(self.engine.generate(self.requests), None)
 
     def measure(self, name: str, phase: Phase) -> dict[str, Any]:
@@ -41,21 +41,24 @@ class Measurer:
 
         The phases are called `perplexity NAME` and `generate NAME`; a published window is the second one's.
         """
-        started = time.monotonic()
         sums: dict[int, float] = {}
+        completions: list[Completion] = []
+        # The clocks run inside of the phases: at the edges of a measured one the meter waits for ticks of its counter.
         with phase(f"perplexity {name}"):
+            started = time.monotonic()
             for found, _ in self.scorer.score(self.encoded.windows):
                 sums.update(found)
-        middle = time.monotonic()
-        completions: list[Completion] = []
+            perplexity_s = time.monotonic() - started
         with phase(f"generate {name}", short_ok=False):
+            started = time.monotonic()
             for done in self.engine.generate(self.requests):
                 completions += done
+            generate_s = time.monotonic() - started
         return {
             "windows": sorted(sums.items()),
             "completions": [asdict(found) for found in completions],
-            "perplexity_s": middle - started,
-            "generate_s": time.monotonic() - middle,
+            "perplexity_s": perplexity_s,
+            "generate_s": generate_s,
         }
 
     def rows(self, result: dict[str, Any]) -> list[dict[str, Any]]:

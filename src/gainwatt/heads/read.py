@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gainwatt.batches import first_and_last
 from gainwatt.heads.modules import HeadLayer
 from gainwatt.oom import is_out_of_memory
 
@@ -34,6 +35,15 @@ class HeadReader:
         self.batch_size = batch_size
         self.events: list[str] = []
 
+    def warm_up(self, sequences: Mapping[int, Sequence[int]]) -> None:
+        """Read the batches with which `read` begins and ends, and forget them; one that does not fit is left to it."""
+        for batch in first_and_last(_longest_first(sequences), self.batch_size):
+            try:
+                self._batch([sequences[index] for index in batch])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+
     def read(self, sequences: Mapping[int, Sequence[int]]) -> Iterator[tuple[dict[int, NDArray[np.float32]], float]]:
         """Yield, batch by batch, an array of shape (tokens, heads of all layers) by prompt, and the seconds.
 
@@ -41,7 +51,7 @@ class HeadReader:
         """
         import torch
 
-        waiting = sorted(sequences, key=lambda index: (-len(sequences[index]), index))
+        waiting = _longest_first(sequences)
         while waiting:
             batch = waiting[: self.batch_size]
             started = time.monotonic()
@@ -88,3 +98,7 @@ class HeadReader:
                 kept[place] = output.float().square().mean(dim=-1).sqrt()
 
         return keep
+
+
+def _longest_first(sequences: Mapping[int, Sequence[int]]) -> list[int]:
+    return sorted(sequences, key=lambda index: (-len(sequences[index]), index))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gainwatt.batches import first_and_last
 from gainwatt.oom import is_out_of_memory
 from gainwatt.perplexity.windows import Encoded, Window
 
@@ -22,11 +23,27 @@ class Scorer:
         self.pad_token_id = pad_token_id
         self.events: list[str] = []
 
+    def warm_up(self, windows: Sequence[Window]) -> None:
+        """Score the batches with which `score` begins and ends, and forget the result.
+
+        One that does not fit is left to `score`, which halves it and says so.
+        """
+        import torch
+
+        for batch in first_and_last(_longest_first(windows), self.batch_size):
+            try:
+                self._batch(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
     def score(self, windows: Sequence[Window]) -> Iterator[tuple[dict[int, float], float]]:
         """Yield, batch by batch, the sum in nats by window index, and the seconds; longest windows first."""
         import torch
 
-        waiting = sorted(windows, key=lambda window: (window.begin - window.end, window.index))
+        waiting = _longest_first(windows)
         while waiting:
             batch = waiting[: self.batch_size]
             started = time.monotonic()
@@ -74,3 +91,7 @@ class Scorer:
             losses = torch.nn.functional.cross_entropy(logits[part].float(), targets[part], reduction="none")
             total += losses.double().sum()
         return float(total)
+
+
+def _longest_first(windows: Sequence[Window]) -> list[Window]:
+    return sorted(windows, key=lambda window: (window.begin - window.end, window.index))
