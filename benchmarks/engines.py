@@ -15,7 +15,8 @@ the same way, 20 times a second. The work is cut into ten slices of equal tokens
 takes no longer than B's same slice / 0.95, each the median over its runs. Reported is the share of A's measured window
 (the phase `generate`) spent in fast slices: slices, because throughput falls when the last requests no longer fill the
 batch, for A and B alike; medians, because a slice of one run differs by a tenth and more from the same slice of the
-next, with plain vLLM too (reported beside it).
+next, with plain vLLM too (reported beside it). The medians were chosen after single runs had shown that. The share
+hangs on the runs that it sees all the same, so that its interval over them is reported: the ratio is steadier.
 """
 
 from __future__ import annotations

@@ -40,3 +40,15 @@ def test_an_arm_that_is_slow_in_two_tenths_fails():
 
 def test_one_run_of_each_arm_is_enough():
     assert judging.judge(runs([EVEN], [EVEN]))["plain_single_runs"] == 1
+
+
+def test_intervals_say_what_other_runs_would_have_given():
+    steady = judging.judge(runs([EVEN] * 4, [EVEN] * 4))
+    assert steady["ratio_interval"] == steady["share_interval"] == [1, 1]
+    slow = [1.0] * 5 + [1.2] * 5
+    found = judging.judge(runs([EVEN, EVEN, EVEN, slow, slow], [EVEN] * 5))
+    assert found["share_at_95_percent_of_raw"] == 1
+    low, high = found["share_interval"]
+    assert (low, high) == (pytest.approx(5 / 11), 1)
+    low, high = found["ratio_interval"]
+    assert 10 / 11 <= low < found["ratio"] < high == 1
