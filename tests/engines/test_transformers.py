@@ -214,8 +214,9 @@ def test_warm_up_takes_the_batches_that_come_first_and_last(model, tokenizer, re
 
     monkeypatch.setattr(model, "generate", watched)
     engine(model, tokenizer, batch_size=2).warm_up(requests, tokens=3)
+    engine(model, tokenizer, batch_size=9, max_new_tokens=5).warm_up(requests)
     widths = [len(request.token_ids) for request in requests]
-    assert seen == [(2, max(widths), 3), (1, min(widths), 3)]
+    assert seen == [(2, max(widths), 3), (1, min(widths), 3), (7, max(widths), 5)]
 
 
 def test_warm_up_leaves_a_lack_of_memory_to_the_generation(model, tokenizer, requests, monkeypatch):

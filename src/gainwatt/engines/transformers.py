@@ -75,8 +75,9 @@ class TransformersEngine:
     def warm_up(self, requests: Sequence[Request], tokens: int = WARM_UP_TOKENS) -> None:
         """Generate a few tokens for the batches that `generate` begins and ends with: kernels are chosen by shape.
 
-        A batch that does not fit is left to `generate`, which halves it and says so. What the allocator has kept stays:
-        `generate` would have to ask the driver for it again.
+        Never more tokens than an answer may have: the context was checked for that many. A batch that does not fit is
+        left to `generate`, which halves it and says so. What the allocator has kept stays: `generate` would have to ask
+        the driver for it again.
         """
         import torch
 
@@ -84,7 +85,7 @@ class TransformersEngine:
 
         for batch in first_and_last(longest_first(requests), self.batch_size or 1):
             try:
-                self._generated(batch, max_new_tokens=tokens)
+                self._generated(batch, max_new_tokens=min(tokens, self.max_new_tokens))
                 continue
             except Exception as error:
                 if _gpu_failed(error):
