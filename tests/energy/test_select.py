@@ -26,7 +26,11 @@ def chosen(value: str | None) -> list[int]:
         (" 1 , 2 ", [1, 2]),
         ("0,2,-1,1", [0, 2]),
         ("1,7,0", [1]),
-        ("0,0", [0]),
+        ("0,0", []),
+        ("1,0,01", []),
+        ("0,-1,0", [0]),
+        ("GPU-bbbb,2", []),
+        ("MIG-11111111-aaaa,MIG-11111111-aaaa", []),
         ("GPU-aaaa2222-0000", [1]),
         ("GPU-bbbb", [2]),
         ("gpu-bbbb", []),
@@ -61,6 +65,7 @@ def test_values(value: str | None, indices: list[int]) -> None:
         ("MIG-99", "no GPU carries"),
         ("1,7", 'ends at "7"'),
         ("9", "3 GPUs can be opened"),
+        ("1,2,1", '"1" twice'),
     ],
 )
 def test_reasons_name_the_entry(value: str, part: str) -> None:

@@ -3,7 +3,8 @@
 Rules of the CUDA programming guide, "Environment variables": unset means every GPU; an empty value means none;
 entries are indices or (abbreviated) UUIDs; the first entry that is not valid ends the list, so that `0,2,-1,1`
 means 0 and 2; a MIG instance is `MIG-<uuid>` or, in the older form, `MIG-GPU-<uuid>/<gpu instance>/<compute
-instance>`. Slurm writes `NoDevFiles` into a job without GPUs.
+instance>`. With a repeated entry there is no GPU at all (PyTorch's reading of the variable, `torch/cuda/__init__.py`).
+Slurm writes `NoDevFiles` into a job without GPUs.
 
 NVML has no energy reading for a MIG instance: the whole board that carries it is measured, and the record says so.
 """
@@ -47,12 +48,18 @@ def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
         return Selection(indices=[gpu.index for gpu in gpus])
     selection = Selection()
     numbers_used = False
+    named: set[str] = set()
     entries = [entry.strip() for entry in value.split(",")]
     for entry in entries:
         gpu, why = _find(entry, gpus)
         if gpu is None:
             selection.reason = _ending(value, entry, why, bool(selection.indices))
             break
+        name = gpu.uuid if not entry.startswith("MIG-") else entry
+        if name in named:
+            selection = Selection(reason=f'CUDA_VISIBLE_DEVICES="{value}" names "{entry}" twice: CUDA then sees no GPU')
+            break
+        named.add(name)
         numbers_used = numbers_used or _is_number(entry)
         if gpu.index not in selection.indices:
             selection.indices.append(gpu.index)
