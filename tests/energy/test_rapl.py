@@ -89,6 +89,14 @@ def test_unreadable_energy_names_the_remedy(tmp_path: Path, monkeypatch: pytest.
     assert "chmod o+r" in reasons["cpu_package"]
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_zone_whose_wrap_cannot_be_undone_is_refused(tmp_path: Path, limit: int) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", limit=limit)
+    devices, reasons = open_rapl(tmp_path)
+    assert devices == []
+    assert "wrap could not be undone" in reasons["cpu_package"]
+
+
 @pytest.mark.parametrize("content", ["", "garbage", "12 34"])
 def test_a_zone_with_nonsense_is_refused(tmp_path: Path, content: str) -> None:
     zone(tmp_path, "intel-rapl:0", "package-0", energy=content)
@@ -160,3 +168,26 @@ def test_a_zone_that_vanishes_leaves_the_work_done_and_the_energy_null(tmp_path:
     block = meter.summary()
     assert block["gross_j"] is None
     assert "could not be read" in block["null_reasons"]["gross_j"]
+
+
+@pytest.mark.parametrize("stands_s", [0.0, 15.0])
+def test_a_zone_that_stands_has_no_energy_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_gpus: Callable[..., FakeGpus], stands_s: float
+) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    gpus = fake_gpus([(0.0, 100.0), (500.0, 100.0)])
+    monkeypatch.setattr(rapl.os, "pread", lambda *_: str(int(2e7 * min(gpus.runtime.now(), stands_s))).encode())
+    meter = gpus.meter(rapl=True, rapl_root=tmp_path)
+    meter.start()
+    gpus.runtime.sleep(18.0)
+    with meter.phase("late"):
+        gpus.runtime.sleep(0.2)
+    meter.stop()
+    board, package = meter.summary()["devices"]
+    assert board["gross_j"] == pytest.approx(1820.0, rel=0.02)
+    assert package["gross_j"] is None
+    assert "counter_stuck" in package["flags"]
+    assert "stood still" in package["null_reasons"]["gross_j"]
+    assert meter.summary()["gross_j"] is None
+    assert meter.summary()["by_boundary"]["gpu_board"]["gross_j"] == board["gross_j"]
+    assert meter.phases()[0]["energy"]["devices"][1]["gross_j"] is None

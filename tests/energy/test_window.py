@@ -69,3 +69,42 @@ def test_a_counter_too_slow_to_align_counts_over_long_windows_only(
     device = meter.summary()["devices"][0]
     assert (device["method"], device["edges_aligned"]) == (method, False)
     assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+
+
+def test_a_window_far_below_a_tick_has_no_negative_energy(fake_gpus: Fake) -> None:
+    gpus = fake_gpus([(0.0, 700.0), (3.005, 700.0), (3.0051, 50.0), (100.0, 50.0)])
+    meter = gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(2.95 - gpus.runtime.now())
+    with meter.phase("short", short_ok=False):
+        gpus.runtime.sleep(0.01)
+    gpus.runtime.sleep(1.0)
+    meter.stop()
+    (phase,) = meter.phases()
+    device = phase["energy"]["devices"][0]
+    assert device["counter_j"] < 0
+    assert device["method"] == "integral"
+    assert device["gross_j"] >= 0
+    assert {"short", "under_five_ticks"} <= set(device["flags"])
+
+
+@pytest.mark.parametrize("lost", ["all", "counter"])
+def test_a_loss_that_the_closing_edge_notices_is_marked(fake_gpus: Fake, lost: str) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[[f"fail_at {lost} 9.9 0 15"]])
+    meter = gpus.meter()
+    meter.start()
+    gpus.runtime.sleep(10.0)
+    meter.stop()
+    device = meter.summary()["devices"][0]
+    assert (device["gross_j"] is None) == ("lost" in device["flags"])
+    if lost == "all" or gpus.record:
+        assert "lost" in device["flags"]
+        assert device["partial_j"] > 2000
+
+
+def test_a_starved_sampler_is_the_reason_and_not_the_counter_alone(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["unsupported counter", "unsupported record"]])
+    gpus.runtime.starved = [(0.0, 100.0)]
+    reason = run(gpus, 12.0).summary()["null_reasons"]["gross_j"]
+    assert "no samples of power cover the window" in reason
+    assert "NOT_SUPPORTED" in reason

@@ -12,7 +12,7 @@ FLAG_TEXTS: dict[str, str] = {
     "clock_step": "the wall clock was set while the driver's record was read: its samples were sorted by their spacing",
     "record_ended": "the driver's record of power stopped: power was polled from then on",
     "counter_reset": "the energy counter went backwards (driver reload or GPU reset): the integral was used",
-    "counter_stuck": "the energy counter stood still while time passed: the integral was used",
+    "counter_stuck": "the energy counter stood still while time passed: the integral was used where power is read",
     "counter_unsupported": "the device has no energy counter: the integral of power was used",
     "power_unsupported": "the device has no power reading: the energy counter alone was used",
     "power_averaged": "the driver offers no instant power: the readings are averages over up to a second",

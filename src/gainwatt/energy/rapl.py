@@ -58,7 +58,7 @@ class RaplDevice(Device):
         self._lock = threading.Lock()
         self._file = os.open(zone / "energy_uj", os.O_RDONLY)
         try:
-            self._unwrap = Unwrapper(int((zone / "max_energy_range_uj").read_text(encoding="ascii")))
+            self._unwrap = Unwrapper(_range_uj(zone))
             self._path = zone / "energy_uj"
             self.counter_j()
         except (OSError, ValueError, DeviceError):
@@ -104,6 +104,13 @@ def open_rapl(root: Path = POWERCAP_ROOT) -> tuple[list[RaplDevice], dict[str, s
         elif reason:
             reasons[boundary] = reason
     return found, reasons
+
+
+def _range_uj(zone: Path) -> int:
+    found = int((zone / "max_energy_range_uj").read_text(encoding="ascii"))
+    if found <= 0:
+        raise ValueError(f"max_energy_range_uj is {found}, so a wrap could not be undone")
+    return found
 
 
 def _open_all(zones: Sequence[tuple[Path, str]], boundary: str) -> tuple[list[RaplDevice], str | None]:

@@ -21,7 +21,8 @@ _FIXES = {
     "device_order": "export CUDA_DEVICE_ORDER=PCI_BUS_ID",
     "selection_cut": "correct CUDA_VISIBLE_DEVICES",
     "differ": "publish the joules of one method only, and say which",
-    "counter_stuck": "reload the NVIDIA driver; until then the integral is used",
+    "counter_stuck": "GPU: reload the NVIDIA driver, until then the integral is used; CPU or DRAM: leave RAPL out "
+    "(--no-rapl, in a study energy.rapl: false)",
     "counter_unsupported": "nothing to do: the integral of power is used",
     "power_averaged": "update the NVIDIA driver (instant power came with 530); windows below 10 s are blurred",
     "gap": "give the job one more CPU core",

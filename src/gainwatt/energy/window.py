@@ -30,6 +30,8 @@ LONG_TICKS = 100
 FEW_TICKS = 5
 FEW_SAMPLES = 10
 DIFFER = 0.05
+CONTINUOUS_TICK_S = 0.02
+"""A counter without ticks (RAPL) moves about every millisecond: five of these without a change, and it stands."""
 
 
 @dataclass
@@ -135,21 +137,25 @@ class Reader:
             result.counter_j = self.counter.between(start_s, end_s)
             if len(inside) < FEW_TICKS:
                 result.flags.append("coarse")
+            inside = [(start_s, self.counter.at(start_s)), *inside, (end_s, self.counter.at(end_s))]
         elif len(inside) > 1 and inside[-1][0] - inside[0][0] >= self._long_s:
             rim = self.power.between(start_s, inside[0][0]) + self.power.between(inside[-1][0], end_s)
             result.counter_j = inside[-1][1] - inside[0][1] + rim
         return self._healthy(result, inside, stood_s)
 
     def _healthy(self, result: WindowEnergy, points: list[tuple[float, float]], stood_s: float) -> bool:
-        if self.track.device.counter_tick_s is None:
-            return result.counter_j is not None
-        health = counter_health([t for t, _ in points], [j for _, j in points], self._slowest_tick_s)
-        if health.reset:
-            result.flags.append("counter_reset")
+        continuous = self.track.device.counter_tick_s is None
+        tick_s = CONTINUOUS_TICK_S if continuous else self._slowest_tick_s
+        health = counter_health([t for t, _ in points], [j for _, j in points], tick_s)
+        # An unwrapped counter never falls: a step back is the order in which two threads have read it.
+        reset = health.reset and not continuous
         stuck = health.stuck or stood_s > self._still_s
-        if stuck and not health.reset:
+        if reset:
+            result.flags.append("counter_reset")
+        elif stuck:
             result.flags.append("counter_stuck")
-        return not (health.reset or stuck) and result.counter_j is not None
+        # In a window far below a tick what was carried to both edges may outweigh what was used.
+        return not (reset or stuck) and result.counter_j is not None and result.counter_j >= 0
 
     def _counter_points(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
         if self.counter is None:
@@ -191,16 +197,29 @@ class Reader:
 
     def _explain(self, result: WindowEnergy, start_s: float, end_s: float) -> None:
         track = self.track
-        if track.lost is not None and track.lost.time_s <= end_s:
+        # A loss may be noticed only when the window is closed; its readings then end before it.
+        seen_s = self.power.times[-1] if self.power is not None else -math.inf
+        if track.lost is not None and min(track.lost.time_s, seen_s) <= end_s:
             result.flags.append("lost")
             result.reason = track.lost.text
         elif track.errors:
             result.reason = track.errors[-1].text
         else:
-            missing = track.device.missing
-            result.reason = missing.get("power") or missing.get("counter") or "no reading covers the window"
+            result.reason = self._uncovered(result)
         if self.power is not None and start_s < self.power.times[-1] < end_s:
             result.partial_j = self.power.between(max(start_s, self.power.times[0]), self.power.times[-1])
+
+    def _uncovered(self, result: WindowEnergy) -> str:
+        """Why there is no energy although no reading failed."""
+        device = self.track.device
+        if "counter_stuck" in result.flags:
+            counter: str | None = "the energy counter stood still"
+        elif result.counter_j is not None:
+            counter = "the window is too short for the energy counter"
+        else:
+            counter = device.missing.get("counter")
+        power = "no samples of power cover the window" if device.has_power else device.missing.get("power")
+        return "; ".join(text for text in (power, counter) if text) or "no reading covers the window"
 
 
 def _any_between(times: Sequence[float], start_s: float, end_s: float) -> bool:
