@@ -20,6 +20,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from dataclasses import asdict
@@ -36,6 +37,8 @@ from gainwatt.energy.sources import Sources, open_sources
 from gainwatt.energy.verdict import findings, headline
 from gainwatt.errors import GainwattError, UnavailableError
 
+_MOST = 100.0  # samples a second, and seconds for a reading
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
@@ -49,21 +52,35 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0 and up to {_MOST:.0f}")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add(
         "--sample-hz",
-        type=float,
+        type=_positive,
         default=10.0,
         metavar="HZ",
         help="samples of power per second, at least: a driver that keeps a faster record of its own is read through it "
         "(default: 10)",
     )
-    add("--idle-s", type=float, default=8.0, metavar="S", help="length of the idle window in seconds (default: 8)")
-    add("--busy-s", type=float, default=8.0, metavar="S", help="length of the busy window in seconds (default: 8)")
-    add("--idle-power-s", type=float, default=3.0, metavar="S", help="idle power before and after (default: 3)")
-    add("--cost-s", type=float, default=1.0, metavar="S", help="time for timing each reading (default: 1)")
+    add("--idle-s", type=_seconds, default=8.0, metavar="S", help="length of the idle window in seconds (default: 8)")
+    add("--busy-s", type=_seconds, default=8.0, metavar="S", help="length of the busy window in seconds (default: 8)")
+    add("--idle-power-s", type=_seconds, default=3.0, metavar="S", help="idle power before and after (default: 3)")
+    add("--cost-s", type=_positive, default=1.0, metavar="S", help="time for timing each reading (default: 1)")
     add(
         "--busy",
         choices=("auto", "gpu", "cpu", "none"),

@@ -113,6 +113,19 @@ def test_gpu_load_that_is_demanded_and_absent_is_an_error(
     assert "torch cannot be imported" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--sample-hz=0", "--sample-hz=inf", "--sample-hz=nan", "--idle-s=-1", "--busy-s=nan", "--cost-s=0", "--busy-s=x"],
+)
+def test_a_number_that_is_none_is_refused_at_once(
+    command: ModuleType, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main([option])
+    assert ended.value.code == 2
+    assert option.split("=")[0] in capsys.readouterr().err
+
+
 def test_cpu_load_runs() -> None:
     load, name = cpu_load()
     load(0.01)
@@ -126,6 +139,12 @@ def test_costs_and_periods(fake_gpus: Fake) -> None:
     assert costs["energy counter"].median_us == pytest.approx(2500.0, rel=0.01)
     assert costs["energy counter"].period_s == pytest.approx(0.1, abs=0.005)
     assert costs["power"].period_s == pytest.approx(0.05, abs=0.002)
+
+
+def test_however_short_the_time_each_reading_is_timed_once(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(100.0))
+    (device,) = open_nvml({}).devices
+    assert all(cost.calls == 1 for cost in call_costs(device, gpus.runtime, 0.0) if cost.reason is None)
 
 
 def test_costs_of_readings_that_are_missing_or_fail(fake_gpus: Fake) -> None:

@@ -63,7 +63,7 @@ def _cost(device: Device, name: str, read: Callable[[], Any], runtime: Runtime, 
     last: Any = None
     end = runtime.now() + seconds
     try:
-        while runtime.now() < end and (len(costs) < COST_CALLS or name in ("power", "energy counter")):
+        while not costs or (runtime.now() < end and (len(costs) < COST_CALLS or name in ("power", "energy counter"))):
             before = runtime.now()
             value = read()
             after = runtime.now()

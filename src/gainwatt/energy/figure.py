@@ -44,7 +44,8 @@ def draw_trace(meter: EnergyMeter, path: Path) -> bool:
         _phases(meter, axes)
         axes.set_xlabel("seconds since the start of the window")
         axes.set_ylabel("power (W)")
-        axes.set_ylim(bottom=0)
+        # Room above the highest line: a power limit that lies on the frame is not seen.
+        axes.set_ylim(0, 1.06 * max(max(line.get_ydata()) for line in axes.get_lines()) or 1)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=4, frameon=False)
         with atomic_path(path) as temporary:
             kind = path.suffix[1:].lower()

@@ -9,6 +9,7 @@ The sampler runs from the first to the last bar. Counter edges are placed on tic
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -67,7 +68,7 @@ class EnergyMeter:
         rapl_root: Path = POWERCAP_ROOT,
         runtime: Runtime | None = None,
     ) -> None:
-        self.sample_hz = sample_hz if sample_hz > 0 else 10.0
+        self.sample_hz = sample_hz if 0 < sample_hz < math.inf else 10.0
         self.idle_s = max(0.0, idle_s)
         self.sources = Sources()
         self.tracks: list[Track] = []
