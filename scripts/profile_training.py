@@ -152,8 +152,9 @@ def profile(job: Job, study: Study, args: argparse.Namespace) -> None:
             return joules_of(job.phases(), callback.occurrences)
 
         callback = ProfileCallback(
-            log, PromptLedger(), warmup_steps=section.warmup_steps, on_save=lambda: kept.keep(joules())
-        )
+            log, PromptLedger(), warmup_steps=section.warmup_steps, on_save=lambda: kept.keep(joules()),
+            resumed_from=resumed_from,
+        )  # fmt: skip
         trainer = make_trainer(job, study, train, base, items, config, callback, args.scheme)
         describe_model(job, trainer, base)
     with job.phase("train"), naming(args.work):

@@ -31,7 +31,7 @@ from gainwatt.training.resume import last_complete, step_of
 from gainwatt.training.settings import lora_config, prompts_per_step
 from gainwatt.training.sharding import sum_gradients_in_fp32, whole_model
 from gainwatt.training.start import NF4, check_processes, load_policy, make_config, prompt_rows
-from gainwatt.training.steplog import StepLog
+from gainwatt.training.steplog import StepLog, warm_speed
 
 
 def make_trainer(job: Job, study: Study, base: Checkpoint, items: list[Item], config: Any, log: StepLog) -> Any:
@@ -137,6 +137,7 @@ def describe(job: Job, study: Study, log: StepLog, made: Checkpoint, base: Check
         **update_size(base.folder, made.folder),
         **{name: value for name, value in memory_mib().items() if value is not None},
     )
+    job.measured(warm_speed(rows, study.train.num_generations), "every step was the first of its process")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -103,6 +103,9 @@ def test_a_run_trains_and_says_what_it_saw(uninterrupted):
     assert metrics["epochs"] == pytest.approx(2.0)
     assert metrics["completions"] == 192
     assert steps["step"] == [1, 2, 3, 4, 5, 6]
+    assert steps["cold"] == [True, *[False] * 5]
+    assert metrics["step_s_warm_mean"] == pytest.approx(sum(steps["step_s"][1:]) / 5)
+    assert metrics["rollouts_per_min_warm"] == pytest.approx(60 * 160 / sum(steps["rollout_s"][1:]))
     assert all(len(indices) == 4 for indices in steps["prompt_indices"])
     assert sorted(i for indices in steps["prompt_indices"][:3] for i in indices) == list(range(12))
     assert record["settings"]["effective"]["loss_type"] == "dr_grpo"
@@ -138,6 +141,8 @@ def test_kill_and_the_same_command_end_with_the_same_weights(base, tmp_path, uni
     assert steps["step"] == steps_whole["step"]
     assert steps["prompt_indices"] == steps_whole["prompt_indices"]
     assert steps["reward"] == steps_whole["reward"]
+    again = record["metrics"]["resumed_from_step"]
+    assert [step for step, cold in zip(steps["step"], steps["cold"], strict=True) if cold] == [1, again + 1]
     assert weights.keys() == weights_whole.keys()
     assert all(weights[name].equal(weights_whole[name]) for name in weights)
 

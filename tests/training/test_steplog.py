@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from gainwatt.errors import InputError
-from gainwatt.training.steplog import StepLog
+from gainwatt.training.steplog import StepLog, warm_speed
 
 
 def filled(folder, steps, resume_step=0):
@@ -57,3 +57,15 @@ def test_prompt_indices_and_parquet(tmp_path):
     assert table["reward"] == [0.1, 0.2, 0.3]
     assert table["kl"] == [None] * 3
     assert table["prompt_indices"] == [[1, 2], [2, 3], [3, 4]]
+
+
+def test_warm_speed_leaves_the_first_step_of_each_process_out():
+    rows = [
+        {"step_s": step_s, "rollout_s": step_s / 2, "prompt_indices": [1, 2], "cold": cold}
+        for step_s, cold in ((9.0, True), (2.0, False), (4.0, False), (7.0, True), (3.0, False))
+    ]
+    assert warm_speed(rows, 8) == {"step_s_warm_mean": 3.0, "rollouts_per_min_warm": 60 * 8 * 6 / 4.5}
+    assert warm_speed(rows[:1], 8) == {"step_s_warm_mean": None, "rollouts_per_min_warm": None}
+    for row in rows:
+        del row["cold"]  # steps that an earlier version logged
+    assert warm_speed(rows, 8)["step_s_warm_mean"] == 5.0

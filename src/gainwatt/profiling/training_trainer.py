@@ -118,10 +118,19 @@ class ProfiledGRPOTrainer(MeteredGRPOTrainer):
 class ProfileCallback(TrainerCallback):
     """Drives the watch, and logs one row a step, steps that ran out of memory included."""
 
-    def __init__(self, log: StepLog, ledger: PromptLedger, *, warmup_steps: int, on_save: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        log: StepLog,
+        ledger: PromptLedger,
+        *,
+        warmup_steps: int,
+        on_save: Callable[[], None],
+        resumed_from: int = 0,
+    ) -> None:
+        """`warmup_steps` count from the step that this process goes on from: its GPU is as cold as at the start."""
         self.log = log
         self.ledger = ledger
-        self.warmup_steps = warmup_steps
+        self.warm_from = resumed_from + warmup_steps
         self.keep = on_save
         self.trainer: ProfiledGRPOTrainer | None = None
         self.occurrences: dict[int, dict[str, int]] = {}
@@ -159,7 +168,7 @@ class ProfileCallback(TrainerCallback):
         self.occurrences[state.global_step] = dict(trainer.watch.occurrences)
         self.log.append(
             step_row(
-                step=state.global_step, warmup=state.global_step <= self.warmup_steps, failure=trainer.failure,
+                step=state.global_step, warmup=state.global_step <= self.warm_from, failure=trainer.failure,
                 timed=self._ended, batches=trainer.batches, group_size=trainer.num_generations,
                 limit=trainer.max_completion_length, prompt_tokens=trainer.prompt_tokens,
                 prompt_indices=self.ledger.take(), logs=logs,

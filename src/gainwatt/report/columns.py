@@ -98,6 +98,7 @@ _KNOWN = (
     _c("gross_j_per_step", "energy of a step", "number", "J"),
     _c("rollout_energy_frac", "of it rollouts", "share"),
     _c("step_s_mean", "time of a step", "number", "s"),
+    _c("step_s_warm_mean", "warm", "number", "s", "without the first step of each process"),
     _c("weights_changed_frac", "stored weights changed", "share"),
     _c("relative_update_norm", "update / weights (norms)"),
     _c("compression_ratio", "smaller by", "number", "×"),

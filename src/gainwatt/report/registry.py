@@ -126,10 +126,11 @@ TABLES: tuple[TableSpec, ...] = (
     ),
     TableSpec(
         "training", "training", "Training",
-        "One row per training seed. TRL counts completions; prompts seen counts prompts.",
+        "One row per training seed. TRL counts completions; prompts seen counts prompts. The first step of a process "
+        "finds a cold GPU; the warm time of a step is without it.",
         ("variant", "status", "steps", "reward_first", "reward_last", "frac_reward_zero_std_mean",
-         "clipped_ratio_mean", "prompts_seen", "epochs", "step_s_mean", "rollouts_per_min", "gross_j_per_step",
-         "weights_changed_frac"),
+         "clipped_ratio_mean", "prompts_seen", "epochs", "step_s_mean", "step_s_warm_mean", "rollouts_per_min",
+         "gross_j_per_step", "weights_changed_frac"),
         stages=("train_grpo",), empty="No variant has been trained yet.",
     ),
     TableSpec(

@@ -32,7 +32,7 @@ class TrainProfile(Section):
     steps: Positive = 20
     """Optimizer steps that are measured."""
     warmup_steps: NonNegative = 2
-    """Steps before them: logged, and left out of every number."""
+    """Steps before them: logged, and left out of every number. As many are left out where a killed run goes on."""
     prompts: Positive | None = None
     """Use the first N training items, over and over (none: as `train.prompts` says)."""
     long_tail_threshold_tokens: Positive | None = None

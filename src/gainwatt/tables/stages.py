@@ -12,8 +12,8 @@ Row = dict[str, Any]
 _TRAINING = (
     "steps", "reward_first", "reward_last", "frac_reward_zero_std_mean", "clipped_ratio_mean",
     "completion_tokens_mean", "prompts_seen", "unique_prompts", "prompts_per_step", "epochs", "completions",
-    "step_s_mean", "rollout_s", "update_s", "rollouts_per_min", "weights_changed_frac", "relative_update_norm",
-    "resumed_from_step",
+    "step_s_mean", "step_s_warm_mean", "rollout_s", "update_s", "rollouts_per_min", "rollouts_per_min_warm",
+    "weights_changed_frac", "relative_update_norm", "resumed_from_step",
 )  # fmt: skip
 
 

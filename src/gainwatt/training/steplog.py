@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,17 @@ class StepLog:
     def write_parquet(self, path: Path) -> None:
         """Write the log as a parquet table, one row per step."""
         write_table(path, self.rows)
+
+
+def warm_speed(rows: Sequence[dict[str, Any]], num_generations: int) -> dict[str, float | None]:
+    """Seconds of a step and rollouts per minute without the first step of each process, whose GPU was cold.
+
+    None where no such step is there. `num_generations`: completions of each prompt.
+    """
+    warm = [row for row in rows if not row.get("cold")]
+    rollout_s = sum(row["rollout_s"] for row in warm)
+    rollouts = num_generations * sum(len(row["prompt_indices"]) for row in warm)
+    return {
+        "step_s_warm_mean": sum(row["step_s"] for row in warm) / len(warm) if warm else None,
+        "rollouts_per_min_warm": 60 * rollouts / rollout_s if rollout_s else None,
+    }

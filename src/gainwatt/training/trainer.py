@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from gainwatt.atomic import write_text
+from gainwatt.energy import cuda_synchronize
 from gainwatt.errors import InputError
 from gainwatt.training.resume import COMPLETE
 from gainwatt.training.sharding import generating_in_step
@@ -59,7 +60,11 @@ class PromptLedger:
 
 
 class StepCallback(TrainerCallback):
-    """Writes one row per optimizer step and stops a run whose reward never varies."""
+    """Writes one row per optimizer step and stops a run whose reward never varies.
+
+    `cold` marks the first step of each process: loading and choosing kernels made it take twice the time of the others
+    on an H200.
+    """
 
     def __init__(self, log: StepLog, ledger: PromptLedger, *, train_items: int, patience_steps: int) -> None:
         self.log = log
@@ -72,14 +77,17 @@ class StepCallback(TrainerCallback):
         self._begun = 0.0
         self._rollout_before = 0.0
         self._step_s = 0.0
+        self._first: int | None = None
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Start the clock of a step."""
+        """Start the clock of a step, once the GPU has nothing left to do."""
+        cuda_synchronize()
         self._begun = time.monotonic()
         self._rollout_before = self.trainer.rollout_s if self.trainer else 0.0
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """Stop the clock of a step."""
+        """Stop the clock of a step, once its work on the GPU is done and not when it is queued."""
+        cuda_synchronize()
         self._step_s = time.monotonic() - self._begun
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -87,6 +95,7 @@ class StepCallback(TrainerCallback):
         if not logs or "reward" not in logs or not state.is_world_process_zero:
             return
         used = self.ledger.take()
+        self._first = state.global_step if self._first is None else self._first
         self.seen += len(used)
         self.unique.update(used)
         rollout_s = (self.trainer.rollout_s if self.trainer else 0.0) - self._rollout_before
@@ -96,6 +105,7 @@ class StepCallback(TrainerCallback):
             "step_s": self._step_s,
             "rollout_s": rollout_s,
             "update_s": self._step_s - rollout_s,
+            "cold": state.global_step == self._first,
             "prompts_seen": self.seen,
             "unique_prompts": len(self.unique),
             "epochs": self.seen / self.train_items,
