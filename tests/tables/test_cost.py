@@ -77,6 +77,30 @@ def test_marks_of_the_phase_and_joules_of_killed_processes_are_shown(study, layo
     assert job["earlier_gross_j"] == 77.5
 
 
+@pytest.mark.parametrize(
+    ("after", "per_correct", "reason"),
+    [
+        ((70.0, 10.0), 250.0, None),
+        ((70.0, None), None, "idle power after the work was not measured"),
+        ((120.0, 10.0), None, "the work drew less than the idle power after it"),
+    ],
+)
+def test_what_holding_the_board_costs_is_told_apart(study, layout, after, per_correct, reason):
+    energy = read_record(write_evaluation(study, CELL))["energy"]
+    energy["devices"] = [
+        {"method": "counter", "idle_before_w": before, "idle_after_w": watts}
+        for before, watts in zip((50.0, 10.0), after, strict=True)
+    ]
+    row = one(study, layout, energy=energy)
+    assert row["null_reason"] is None
+    assert row["net_j_per_correct"] == pytest.approx(500 / row["correct"])
+    above = row["above_loaded_idle_j_per_correct"]
+    assert above == (None if per_correct is None else pytest.approx(per_correct / row["correct"]))
+    assert row["above_loaded_idle_null_reason"] == reason
+    (job,) = [row for row in cost.energy_by_job(Results.load(study, layout)) if row["stage"] == "evaluate_gsm8k"]
+    assert (job["idle_before_w"], job["idle_after_w"]) == (60.0, sum(after) if None not in after else None)
+
+
 def test_no_correct_answer_is_null_not_a_division(study, layout):
     row = one(study, layout, n=1)  # its only item is wrong
     assert row["correct"] == 0

@@ -26,7 +26,8 @@ FLAG_TEXTS: dict[str, str] = {
     "mig": "MIG is on: the energy is that of the whole board with all its instances",
     "foreign_processes": "another program computed on this device: its energy is included",
     "unknown_processes": "the device lists processes of another pid namespace: foreign work cannot be ruled out",
-    "idle_drift": "idle power before and after differ by more than 10 %: the net energy depends on which is used",
+    "idle_drift": "idle power before and after differ by more than 10 %: net energy depends on which is used; it "
+    "subtracts the one before, and so contains what holding the board costs",
     "idle_above_work": "the board drew less during the work than when idle was measured: net energy is null",
     "below_idle": "less was used than the idle power explains: net energy is null",
     "idle_with_context": "this process held the board before idle power was measured: net energy leaves that out",

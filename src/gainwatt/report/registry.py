@@ -75,8 +75,9 @@ TABLES: tuple[TableSpec, ...] = (
         "Seconds, tokens, joules and dollars of the generation phase, divided by the correct answers. A model that "
         "answers more items right gets cheaper without any change in speed.",
         ("variant", "scheme", "correct", "s_per_correct", "s_per_correct_low", "tokens_per_correct",
-         "gross_j_per_correct", "gross_j_per_correct_low", "net_j_per_correct", "electricity_usd_per_correct",
-         "machine_usd_per_correct", "method", "flags", "null_reason"),
+         "gross_j_per_correct", "gross_j_per_correct_low", "net_j_per_correct",
+         "above_loaded_idle_j_per_correct", "electricity_usd_per_correct", "machine_usd_per_correct", "method",
+         "flags", "null_reason"),
         empty="No cell has been measured yet.",
     ),
     TableSpec(
@@ -89,9 +90,10 @@ TABLES: tuple[TableSpec, ...] = (
     ),
     TableSpec(
         "energy_by_job", "energy", "Energy of every job",
-        "Each job as a whole, loading included. Net energy subtracts idle power times seconds.",
-        ("stage", "cell", "status", "seconds", "gross_j", "net_j", "boundary", "method", "flags",
-         "null_reason"),
+        "Each job as a whole, loading included. Net energy subtracts the idle power before the job times seconds, and "
+        "so contains what holding the GPU costs while it waits; the idle power after it tells how much that is.",
+        ("stage", "cell", "status", "seconds", "gross_j", "net_j", "idle_before_w", "idle_after_w", "boundary",
+         "method", "flags", "null_reason"),
         stages=("*",),
     ),
     TableSpec(

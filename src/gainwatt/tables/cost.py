@@ -56,6 +56,10 @@ def per_correct_answer(results: Results) -> list[Row]:
     and tokens and right answers are resampled together. Seconds, joules and dollars are measured for the cell as a
     whole; their intervals hold seconds, joules and dollars per generated token fixed at what was measured, so that
     they say nothing about how much a second run of the same cell would differ.
+
+    Net joules subtract the power of a board at rest, before this process held it, and so contain what holding it costs
+    (an H200: 81 W at rest, 121 to 129 W held). Joules above loaded idle subtract the power after the work, with the
+    model still loaded: what the work itself costs.
     """
     rows = []
     for cell in evaluation_cells(results.study):
@@ -68,6 +72,7 @@ def per_correct_answer(results: Results) -> list[Row]:
 def _cost_row(results: Results, cell: Cell, record: Record) -> Row:
     metrics, correct = record["metrics"], record["metrics"]["correct"]
     gross, net, reason = generation_energy(record)
+    above, no_above = above_loaded_idle(record, gross, "generate")
     cost = results.study.cost
     rent = None if cost.machine_usd_per_h is None else metrics["generate_s"] / 3600 * cost.machine_usd_per_h
     totals = {
@@ -75,6 +80,7 @@ def _cost_row(results: Results, cell: Cell, record: Record) -> Row:
         "tokens_per_correct": metrics["generated_tokens"],
         "gross_j_per_correct": gross,
         "net_j_per_correct": net,
+        "above_loaded_idle_j_per_correct": above,
         "electricity_usd_per_correct": electricity_usd(gross, cost),
         "machine_usd_per_correct": rent,
     }
@@ -91,6 +97,7 @@ def _cost_row(results: Results, cell: Cell, record: Record) -> Row:
         "method": _phase(record, "generate").get("method") or energy_method(record),
         "flags": _marks(record, "generate"),
         "null_reason": "no correct answer" if correct == 0 else reason,
+        "above_loaded_idle_null_reason": "no correct answer" if correct == 0 else reason if gross is None else no_above,
         **{f"{name}_{end}": _scaled(value, tokens, end) for name, value in values.items() for end in ("low", "high")},
         "interval_null_reason": tokens.reason,
     }
@@ -103,6 +110,23 @@ def generation_energy(record: Record) -> tuple[float | None, float | None, str |
     if resumed:
         return None, None, f"{resumed} items were answered before the run was interrupted"
     return gross, net, _energy_reason(record, gross, net, _phase(record, "generate"))
+
+
+def idle_w(record: Record, when: str) -> float | None:
+    """Idle power `before` or `after` the work over all devices of a job, in watts; None where one has none."""
+    watts = [device.get(f"idle_{when}_w") for device in record["energy"].get("devices", [])]
+    return sum(watts) if watts and None not in watts else None
+
+
+def above_loaded_idle(record: Record, gross: float | None, path: str) -> tuple[float | None, str | None]:
+    """Joules of a phase above what its devices draw with everything loaded and nothing to do, or None with the reason."""
+    loaded = idle_w(record, "after")
+    if gross is None:
+        return None, "gross_j is null"
+    if loaded is None:
+        return None, "idle power after the work was not measured"
+    above = gross - loaded * phase_energy(record, path)[2]
+    return (above, None) if above >= 0 else (None, "the work drew less than the idle power after it")
 
 
 def _tokens_per_correct(results: Results, cell: Cell) -> Ratio:
@@ -147,6 +171,7 @@ def energy_by_job(results: Results) -> list[Row]:
     """Every job of the study: seconds and joules in total, method, boundary, flags.
 
     `earlier_gross_j`: joules of processes of the same job that were killed, at least; they are not in `gross_j`.
+    `idle_before_w` is what net energy subtracts; `idle_after_w` was drawn with the job's models still loaded.
     """
     rows = []
     for record in results.all_records():
@@ -159,6 +184,8 @@ def energy_by_job(results: Results) -> list[Row]:
                 "seconds": sum(phase["seconds"] for phase in record["phases"] if phase["depth"] == 0),
                 "gross_j": energy.get("gross_j"),
                 "net_j": energy.get("net_j"),
+                "idle_before_w": idle_w(record, "before"),
+                "idle_after_w": idle_w(record, "after"),
                 "earlier_gross_j": (energy.get("earlier_segments") or {}).get("gross_j"),
                 "boundary": "+".join(energy.get("boundary", [])) or None,
                 "method": energy_method(record),

@@ -119,6 +119,7 @@ def _cost(rows: list[Row]) -> str:
         "tokens_per_correct",
         "gross_j_per_correct",
         "net_j_per_correct",
+        "above_loaded_idle_j_per_correct",
     )
     text = to_markdown(rows, names)
     reasons = sorted({row["null_reason"] for row in rows if row["null_reason"]})
