@@ -2,6 +2,8 @@
 
 hub:ORG/NAME  downloads the pinned revision (safetensors, configuration and tokenizer only)
 a folder      is used where it lies; only its manifest is written
+
+With model.thinking the chat template is changed: of a folder that is used where it lies, in a copy made of links.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from gainwatt.checkpoint import write_manifest
 from gainwatt.errors import InputError
 from gainwatt.job import Job
 from gainwatt.study import BASE, DENSE, Study, hub_id, is_hub
+from gainwatt.thinking import linked_copy, set_thinking
 
 
 def download(study: Study, folder: Path) -> None:
@@ -35,6 +38,15 @@ def download(study: Study, folder: Path) -> None:
                 hub.model_hint(name, study.model.revision, study.study),
             ) from error
         shutil.rmtree(temporary / ".cache", ignore_errors=True)
+        if study.model.thinking is not None:
+            set_thinking(temporary, on=study.model.thinking)
+
+
+def link(source: Path, folder: Path, *, thinking: bool) -> None:
+    """A copy of the model in `source` that differs in its chat template alone, whole or not at all."""
+    with atomic_folder(folder) as temporary:
+        linked_copy(source, temporary)
+        set_thinking(temporary, on=thinking)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         if local is None:
             with job.phase("download"):
                 download(study, manifest.parent)
+        elif study.model.thinking is not None:
+            link(local, manifest.parent, thinking=study.model.thinking)
+            local = None
         with job.phase("hash"):
             made = write_manifest(
                 manifest,

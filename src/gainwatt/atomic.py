@@ -69,7 +69,7 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
             temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target), suffix=".tmp"))
             yield temporary
             for path in temporary.rglob("*"):
-                if path.is_file():
+                if path.is_file() and not path.is_symlink():  # what a link points to belongs to somebody else
                     path.chmod(0o666 & ~_umask())  # libraries that write through temporary files leave them private
                     _flush(path)
             temporary.chmod(0o777 & ~_umask())

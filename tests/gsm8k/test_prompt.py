@@ -10,7 +10,6 @@ from gainwatt.gsm8k.prompt import chat_prompt, user_turn
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
-    "{% if enable_thinking is defined %}[thinking={{ enable_thinking }}]{% endif %}"
 )
 
 
@@ -43,10 +42,9 @@ def test_one_user_turn_with_generation_prompt(make_tokenizer):
     assert prompt == f"<user>{user_turn('Q?')}</user><assistant>"
 
 
-def test_system_turn_and_thinking_switch(make_tokenizer):
-    prompt = chat_prompt(make_tokenizer(TEMPLATE), "Q?", system="Be brief.", enable_thinking=False)
-    assert prompt.startswith("<system>Be brief.</system><user>")
-    assert prompt.endswith("<assistant>[thinking=False]")
+def test_system_turn(make_tokenizer):
+    prompt = chat_prompt(make_tokenizer(TEMPLATE), "Q?", system="Be brief.")
+    assert prompt == f"<system>Be brief.</system><user>{user_turn('Q?')}</user><assistant>"
 
 
 def test_no_chat_template(make_tokenizer):

@@ -46,6 +46,7 @@ def changed(**sections):
         {"train": {"learning_rate": 1e-6}},  # the default, spelled out
         {"train": {"save_steps": 5, "zero_variance_patience_steps": 3, "vllm_gpu_memory_utilization": 0.5}},
         {"embedded": {"warm_start": {"save_steps": 3}}},
+        {"model": {"thinking": None}},
     ],
 )
 def test_what_decides_no_result_changes_no_hash(sections):

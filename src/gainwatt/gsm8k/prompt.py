@@ -24,18 +24,16 @@ def chat_prompt(
     template: str = DEFAULT_TEMPLATE,
     *,
     system: str | None = None,
-    enable_thinking: bool | None = None,
 ) -> str:
     """The whole prompt as text: `question` through the chat template of `tokenizer`, up to the assistant's turn.
 
     Tokenise it without adding special tokens: the template has written them. With `system` None no system turn is
-    given, and the template adds its own default where it has one (Qwen2.5 does). `enable_thinking` reaches the
-    template only where it is not None; templates that know no such switch ignore it. Raises InputError, naming the
-    tokenizer, where it has no chat template or the template refuses the turns.
+    given, and the template adds its own default where it has one (Qwen2.5 does). Whether a model thinks first stands in
+    its checkpoint's template (`gainwatt.thinking`). Raises InputError, naming the tokenizer, where it has no chat
+    template or the template refuses the turns.
     """
     turns = _turns(question, template, system)
-    switches = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
-    return _render(tokenizer, turns, add_generation_prompt=True, **switches)
+    return _render(tokenizer, turns, add_generation_prompt=True)
 
 
 def solved_chat(tokenizer: Any, question: str, solution: str, template: str = DEFAULT_TEMPLATE) -> str:
@@ -63,7 +61,7 @@ def _name(tokenizer: Any) -> str:
     return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
 
 
-def _render(tokenizer: Any, turns: list[dict[str, str]], **switches: Any) -> str:
+def _render(tokenizer: Any, turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"the tokenizer {_name(tokenizer)} has no chat template",
@@ -72,7 +70,7 @@ def _render(tokenizer: Any, turns: list[dict[str, str]], **switches: Any) -> str
     from jinja2 import TemplateError  # transformers renders templates with it
 
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, **switches))
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
     except TemplateError as error:
         raise InputError(
             f"the chat template of {_name(tokenizer)} refused the turns: {error}",

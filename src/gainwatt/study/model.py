@@ -20,7 +20,7 @@ from gainwatt.study.llamacpp import deciding as deciding_llamacpp
 from gainwatt.study.operations import Cost, Embedded, Energy, Paths, Resources, Statistics
 from gainwatt.study.parallel import Parallel, check_parallel
 from gainwatt.study.quality import Perplexity, Tasks
-from gainwatt.study.sections import Data, Diagnose, Model, Quantize, Section, Train
+from gainwatt.study.sections import Data, Diagnose, Model, Quantize, Section, Train, deciding_model
 from gainwatt.study.train_profile import TrainProfile
 from gainwatt.study.train_profile import deciding as deciding_profile
 from gainwatt.study.validation import Validation
@@ -81,7 +81,7 @@ often a job saves, or how much memory it may take, does not decide what it compu
 
 _DECIDING: dict[str, Callable[[Any], Any]] = {
     "evaluate": deciding, "serve": serving.deciding, "heads": deciding_scores, "train_profile": deciding_profile,
-    "profile": profiling.deciding, "llamacpp": deciding_llamacpp,
+    "profile": profiling.deciding, "llamacpp": deciding_llamacpp, "model": deciding_model,
 }  # fmt: skip
 """Sections of which a part alone decides a result."""
 

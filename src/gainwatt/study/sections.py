@@ -5,7 +5,7 @@ Every field has its unit in its name or its description; a field that a study do
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -60,12 +60,21 @@ class Model(Section):
     """Type in which every unquantized checkpoint of the study is stored (base and trained alike)."""
     trust_remote_code: bool = False
     """Allow code that comes with the checkpoint to run. Off unless you have read that code."""
+    thinking: bool | None = None
+    """Switch the model's thinking on or off in its chat template, for training, evaluation and serving alike."""
 
     @model_validator(mode="after")
     def _check(self) -> Model:
+        if self.thinking is not None and self.source == "embedded":
+            raise ValueError("the embedded model has no thinking to switch; leave `thinking` out")
         if self.source.startswith("hub:") and not self.revision:
             raise ValueError("a hub source needs `revision`, the commit to read, so that the study can be repeated")
         return self
+
+
+def deciding_model(model: dict[str, Any]) -> dict[str, Any]:
+    """The model's settings; a thinking that is not switched is no setting."""
+    return {key: value for key, value in model.items() if key != "thinking" or value is not None}
 
 
 class Lora(Section):
