@@ -108,3 +108,16 @@ def test_a_starved_sampler_is_the_reason_and_not_the_counter_alone(fake_gpus: Fa
     reason = run(gpus, 12.0).summary()["null_reasons"]["gross_j"]
     assert "no samples of power cover the window" in reason
     assert "NOT_SUPPORTED" in reason
+
+
+@pytest.mark.parametrize(("burst_w", "marked"), [(600.0, True), (360.0, False)])
+def test_counter_and_integral_are_marked_from_five_percent_on(fake_gpus: Fake, burst_w: float, marked: bool) -> None:
+    """A burst of a second that only the counter saw: 10 % or 2 % of a window of 10 s."""
+    curve = [(0.0, 300.0), (5.0, 300.0), (5.001, burst_w), (6.0, burst_w), (6.001, 300.0), (60.0, 300.0)]
+    gpus = fake_gpus(curve, statements=[["record_hole 4.9 6.1", "fail_at power 4.9 6.1 10"]])
+    meter = run(gpus, 10.0)
+    device = meter.summary()["devices"][0]
+    assert device["method"] == "counter"
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
+    assert ("differ" in device["flags"]) == marked
+    assert "gap" in device["flags"]
