@@ -121,3 +121,13 @@ def test_counter_and_integral_are_marked_from_five_percent_on(fake_gpus: Fake, b
     assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
     assert ("differ" in device["flags"]) == marked
     assert "gap" in device["flags"]
+
+
+def test_a_reset_is_seen_although_the_counter_has_made_up_for_it(fake_gpus: Fake) -> None:
+    gpus = fake_gpus(constant(300.0), statements=[["counter_reset 30"]])
+    meter = run(gpus, 120.0)
+    device = meter.summary()["devices"][0]
+    assert device["counter_j"] > 20_000
+    assert device["method"] == "integral"
+    assert "counter_reset" in device["flags"]
+    assert device["gross_j"] == pytest.approx(truth(gpus, meter), rel=0.01)
