@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gainwatt.energy.clock import Runtime
+from gainwatt.energy.device import GPU_BOARD
 from gainwatt.energy.sampler import Sampler
 from gainwatt.energy.track import Track
+
+if TYPE_CHECKING:
+    from gainwatt.energy.meter import EnergyMeter
 
 SETTLE_FLAT_S = 4.0
 """Power must have been flat for this long before it counts as that of a board at rest: longer than the afterglow of
@@ -14,6 +19,8 @@ another process (about 3 s on an H200)."""
 SETTLE_LIMIT_S = 20.0
 """How long to wait for that; three times `idle_s` where that is longer."""
 SETTLE_STEP_S = 0.5
+SETTLE_SEEN_S = 1.5
+"""After that the end of a steady load is seen: a driver's own record of power comes about a second late."""
 
 Span = tuple[float, float]
 
@@ -39,6 +46,24 @@ def idle_at_rest(
         if settled or now >= limit:
             return (now - idle_s, now), settled
         _sleep(sampler, runtime, SETTLE_STEP_S)
+
+
+def wait_for_rest(meter: EnergyMeter, patience_s: float = SETTLE_LIMIT_S) -> bool | None:
+    """Wait inside a started meter until the boards are at rest again, at most `patience_s`.
+
+    For work in processes of its own, one after the other: what a board draws after one has ended (see `idle_at_rest`)
+    would be charged to the next. False when patience ended, None where no board tells its power. Never raises.
+    """
+    boards = [t for t in meter.tracks if t.device.info.boundary == GPU_BOARD and t.device.has_power and t.lost is None]
+    if not boards:
+        return None
+    deadline = meter.runtime.now() + patience_s
+    _sleep(meter.sampler, meter.runtime, SETTLE_SEEN_S)
+    while not all(_at_rest(track, meter.runtime.now() - SETTLE_FLAT_S, meter.runtime.now()) for track in boards):
+        if meter.runtime.now() >= deadline:
+            return False
+        _sleep(meter.sampler, meter.runtime, SETTLE_STEP_S)
+    return True
 
 
 def idle_with_context(tracks: Sequence[Track], runtime: Runtime, idle_s: float) -> Span | None:

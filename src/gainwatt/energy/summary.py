@@ -21,6 +21,8 @@ IDLE_TOLERANCE_W = 2.0
 """And at least by these watts: a desktop board that rests at 20 W wavers by more than 5 %."""
 MEAN_TOLERANCE = 0.01
 """The same for the mean over the whole work, which noise moves less: net energy would be below zero."""
+MEAN_S = 1.0
+"""Over less time than this, noise and the counter's ticks move a mean by more: it says nothing about idle power."""
 
 
 class Report:
@@ -45,7 +47,7 @@ class Report:
             return None
         if lowest is not None and lowest < idle - max(IDLE_TOLERANCE * idle, IDLE_TOLERANCE_W):
             seen = f"the {lowest:.1f} W that the board drew for a second during the work"
-        elif mean is not None and mean < idle * (1 - MEAN_TOLERANCE):
+        elif mean is not None and self.now - self.start >= MEAN_S and mean < idle * (1 - MEAN_TOLERANCE):
             seen = f"the mean of {mean:.1f} W during the work"
         else:
             return None

@@ -1,9 +1,11 @@
 """The metered session: every arm in every round, in the order A B … B A, one process at a time.
 
-    visit = start a worker | cool | load | warm-up | for each suite: [prefill window] generate window | end the worker
+    visit = rest | cool | start a worker | load | for each suite: warm-up [prefill window] generate window | end of it
 
-A window's edges lie on ticks of the energy counter; nothing sleeps inside of it. Loading is measured at every visit.
-What a visit found is on the disk before the next one begins, so that a killed session goes on with what is left.
+A GPU stays in a higher state for seconds after the process that used it has ended: a visit begins when it is at rest,
+or the joules of one arm would count for the next. A window's edges lie on ticks of the energy counter; nothing sleeps
+inside of it. Loading is measured at every visit. What a visit found is on the disk before the next one begins, so that
+a killed session goes on with what is left.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gainwatt.energy.idle import wait_for_rest
 from gainwatt.energy.protocol import Settings, abba, cool_down
 from gainwatt.job import Job
 from gainwatt.llamacpp.arms import Arm
@@ -95,6 +98,8 @@ class Session:
             row["peak_rss_mib"] = child.peak_rss_mib
 
     def _cool(self) -> bool | None:
+        with self.job.phase("rest"):
+            wait_for_rest(self.job.meter)
         settings = Settings(cool_margin_c=self.section.cool_margin_c, cool_patience_s=self.section.cool_patience_s)
         return cool_down(self.job.meter, self.start_c, settings, self.job.meter.temperature_c)
 

@@ -119,7 +119,7 @@ def idle_w(record: Record, when: str) -> float | None:
 
 
 def above_loaded_idle(record: Record, gross: float | None, path: str) -> tuple[float | None, str | None]:
-    """Joules of a phase above what its devices draw with everything loaded and nothing to do, or None with the reason."""
+    """Joules of a phase above what its devices draw with all loaded and nothing to do, or None with the reason."""
     loaded = idle_w(record, "after")
     if gross is None:
         return None, "gross_j is null"
