@@ -75,6 +75,8 @@ def test_reasons_name_the_entry(value: str, part: str) -> None:
 def test_a_job_may_use_more_gpus_than_the_process_that_measures() -> None:
     environment = {"CUDA_VISIBLE_DEVICES": "1", "GAINWATT_METERED_GPUS": "1,2"}
     assert resolve(environment, GPUS).indices == [1, 2]
+    wrong = resolve({**environment, "GAINWATT_METERED_GPUS": "1,7"}, GPUS)
+    assert (wrong.reason or "").startswith('GAINWATT_METERED_GPUS="1,7" ends at "7"')
 
 
 def test_mig_instance_is_kept_with_its_board() -> None:

@@ -41,7 +41,8 @@ class Selection:
 def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
     """GPUs of `gpus` (those that can be opened) that a CUDA program would see with `environ`. Never raises."""
     # A job may use more GPUs than the process that measures: those of its rollout server.
-    value = environ.get(METERED_VARIABLE) or environ.get("CUDA_VISIBLE_DEVICES")
+    variable = METERED_VARIABLE if environ.get(METERED_VARIABLE) else "CUDA_VISIBLE_DEVICES"
+    value = environ.get(variable)
     if not gpus:
         return Selection(reason="the driver lists no GPU")
     if value is None:
@@ -53,11 +54,11 @@ def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
     for entry in entries:
         gpu, why = _find(entry, gpus)
         if gpu is None:
-            selection.reason = _ending(value, entry, why, bool(selection.indices))
+            selection.reason = _ending(f'{variable}="{value}"', entry, why, bool(selection.indices))
             break
         name = gpu.uuid if not entry.startswith("MIG-") else entry
         if name in named:
-            selection = Selection(reason=f'CUDA_VISIBLE_DEVICES="{value}" names "{entry}" twice: CUDA then sees no GPU')
+            selection = Selection(reason=f'{variable}="{value}" names "{entry}" twice: CUDA then sees no GPU')
             break
         named.add(name)
         numbers_used = numbers_used or _is_number(entry)
@@ -103,16 +104,17 @@ def _same(uuid: str, prefix: str) -> bool:
     return uuid.lower().startswith(prefix.lower())
 
 
-def _ending(value: str, entry: str, why: str, some: bool) -> str:
+def _ending(setting: str, entry: str, why: str, some: bool) -> str:
     if some:
-        return f'CUDA_VISIBLE_DEVICES="{value}" ends at "{entry}": {why}'
-    if not value.strip():
-        return "CUDA_VISIBLE_DEVICES is empty: this process may use no GPU"
+        return f'{setting} ends at "{entry}": {why}'
+    variable, _, value = setting.partition("=")
+    if not value.strip('" '):
+        return f"{variable} is empty: this process may use no GPU"
     if entry == "NoDevFiles":
-        return 'CUDA_VISIBLE_DEVICES="NoDevFiles": Slurm gave this job no GPU'
+        return f"{setting}: Slurm gave this job no GPU"
     if entry == "-1":
-        return f'CUDA_VISIBLE_DEVICES="{value}": GPUs are switched off for this process'
-    return f'CUDA_VISIBLE_DEVICES="{value}" selects no GPU at "{entry}": {why}'
+        return f"{setting}: GPUs are switched off for this process"
+    return f'{setting} selects no GPU at "{entry}": {why}'
 
 
 def _order_matters(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> bool:
