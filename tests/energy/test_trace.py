@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 
 from gainwatt.energy import EnergyMeter
 from gainwatt.energy.figure import draw_trace, label_rows
@@ -62,6 +63,23 @@ def test_figure_is_the_same_file_twice(measured: EnergyMeter, tmp_path: Path) ->
     text = (tmp_path / "one.svg").read_bytes()
     assert text == (tmp_path / "two.svg").read_bytes()
     assert text.startswith(b"<?xml")
+
+
+def test_lines_of_every_board_lie_inside_the_frame(
+    measured: EnergyMeter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[set[float], float]] = []
+
+    def keep(figure: Figure, *_: object, **__: object) -> None:
+        axes = figure.axes[0]
+        seen.append(({max(line.get_ydata()) for line in axes.get_lines()}, axes.get_ylim()[1]))
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    assert draw_trace(measured, tmp_path / "x.svg")
+    ((heights, top),) = seen
+    for device in measured.summary()["devices"]:
+        assert {device["idle_before_w"], device["power_limit_w"]} - {None} <= heights
+    assert top > 1.05 * max(heights)
 
 
 def test_unknown_ending_is_an_error(measured: EnergyMeter, tmp_path: Path) -> None:

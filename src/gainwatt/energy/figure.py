@@ -65,13 +65,13 @@ def _series(meter: EnergyMeter) -> list[tuple[str, list[float], list[float]]]:
     return found
 
 
-def _lines(meter: EnergyMeter, axes: object) -> None:
-    for device in meter.summary()["devices"]:
-        for key, style in (("idle_before_w", ":"), ("power_limit_w", "--")):
-            if device[key] is not None:
-                name = key.removesuffix("_w").replace("_", " ")
-                axes.axhline(device[key], color="0.4", linewidth=0.8, linestyle=style, label=name)  # type: ignore[attr-defined]
-        break
+def _lines(meter: EnergyMeter, axes: Any) -> None:
+    """Idle power of every board, and every power limit that one of them has."""
+    boards = [device for device in meter.summary()["devices"] if device["power_source"] is not None]
+    for key, style in (("idle_before_w", ":"), ("power_limit_w", "--")):
+        for number, watts in enumerate(sorted({device[key] for device in boards if device[key] is not None})):
+            label = None if number else key.removesuffix("_w").replace("_", " ")
+            axes.axhline(watts, color="0.4", linewidth=0.8, linestyle=style, label=label)
 
 
 def _phases(meter: EnergyMeter, axes: Any) -> None:
@@ -86,7 +86,9 @@ def _phases(meter: EnergyMeter, axes: Any) -> None:
     widths = [len(phase["name"]) * _LETTER * (last - first) for phase in top]
     for phase, middle, row in zip(top, middles, label_rows(middles, widths), strict=True):
         place = (middle, 0.02 + row * _ROW)
-        axes.annotate(phase["name"], place, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+        # Names stand where idle power is drawn: what lies behind them is dimmed.
+        behind = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}
+        axes.annotate(phase["name"], place, xycoords=("data", "axes fraction"), ha="center", fontsize=8, bbox=behind)
 
 
 def label_rows(middles: Sequence[float], widths: Sequence[float]) -> list[int]:
