@@ -38,6 +38,7 @@ from gainwatt.evaluation.metrics import item_rows, summarize
 from gainwatt.evaluation.parity import note_parity
 from gainwatt.evaluation.partial import PartialResults
 from gainwatt.evaluation.reference import solved_items, summarize_loss
+from gainwatt.evaluation.warmth import NO_BATCHES, batch_steps
 from gainwatt.gsm8k.data import Item, read_items
 from gainwatt.gsm8k.prompt import chat_prompt
 from gainwatt.job import Job
@@ -210,6 +211,7 @@ def evaluate(job: Job, study: Study, loaded: Loaded, part: Part) -> None:
         with job.phase("reference"):
             job.metrics.update(summarize_loss(engine.score(asked.solved)))
     describe(job, rows, memory, seconds=partial.seconds)
+    job.measured(batch_steps(partial.done.values()), NO_BATCHES)
     dtype = loaded.scheme.compute_dtype or study.model.dtype
     job.settings["effective"] = {**engine.settings, "dtype": dtype, "batch_size_final": engine.batch_size}
     job.settings["events"] = [*events, *engine.events[told:]]

@@ -107,6 +107,10 @@ BREAKS = [
     ("throughput", "error", EVAL, changes(EVAL, metrics={"throughput_tok_s": 40.0})),
     ("throughput", "error", EVAL, changes(EVAL, metrics={"completion_tokens_mean": 12.0})),
     ("generation_time", "error", EVAL, changes(EVAL, metrics={"generate_s": 20.0, "throughput_tok_s": 10.0})),
+    (
+        "warm_start_of_generation", "warning", EVAL,
+        changes(EVAL, metrics={"first_batch_step_ms": 100.0, "other_batches_step_ms": 15.0}),
+    ),
     ("training_time", "error", TRAIN, changes(TRAIN, metrics={"update_s": 1.0})),
     ("training_time", "error", TRAIN, changes(TRAIN, metrics={"rollouts_per_min": 53.3})),
     ("gpu_memory", "error", EVAL, changes(EVAL, metrics={"allocated_after_load_mib": 1.0})),

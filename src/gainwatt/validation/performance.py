@@ -8,10 +8,11 @@ from typing import Any
 from gainwatt.record import Record
 from gainwatt.validation.collected import Collected
 from gainwatt.validation.expectation import Problem, each_record, number, off
-from gainwatt.validation.findings import ERROR
+from gainwatt.validation.findings import ERROR, WARNING
 
 _AGAIN = "run the rule that makes this record again"
 _MIB = 2**20
+_COLD = 1.5
 
 
 @each_record(ERROR, source="throughput = tokens / seconds; validation.consistency_tolerance")
@@ -40,6 +41,15 @@ def generation_time(study: Collected, record: Record) -> Iterator[Problem]:
         return
     if seconds > phase_s * (1 + study.study.validation.energy_tolerance) + 0.01:
         yield Problem(f"generate_s is {seconds:.2f}, and the phase generate took {phase_s:.2f} s", _AGAIN)
+
+
+@each_record(WARNING, source="a step of the first batch within 1.5 of the others'", stages=("evaluate_gsm8k",))
+def warm_start_of_generation(study: Collected, record: Record) -> Iterator[Problem]:
+    """The first batch was not much slower than the others: else a cold GPU is part of the seconds and the joules."""
+    first, others = _given(record["metrics"], "first_batch_step_ms", "other_batches_step_ms")
+    if first is not None and others is not None and first > _COLD * others:
+        what = f"a step of the first batch took {first:.1f} ms, of the others {others:.1f} ms: the GPU was cold"
+        yield Problem(what, f"its seconds and joules are too high; {_AGAIN}")
 
 
 @each_record(ERROR, source="sums and rates; validation.consistency_tolerance", stages=("train_grpo",))
