@@ -14,6 +14,7 @@ from typing import Any
 from gainwatt.atomic import write_json
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.record import file_sha256, text_sha256
+from gainwatt.weight_files import weight_files
 
 KIND = "gainwatt-checkpoint"
 SCHEMA_VERSION = 1
@@ -42,8 +43,10 @@ class Checkpoint:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the files that hold weights."""
-        return sum(entry["bytes"] for name, entry in self.files.items() if name.endswith(WEIGHT_SUFFIXES))
+        """Bytes of the files that hold weights; of every such file where the folder is not at hand."""
+        here = {path.name for path in weight_files(self.folder)}
+        sizes = {name: entry["bytes"] for name, entry in self.files.items() if name.endswith(WEIGHT_SUFFIXES)}
+        return sum(size for name, size in sizes.items() if name in here or not here)
 
 
 def hash_folder(folder: Path) -> dict[str, dict[str, Any]]:
@@ -79,8 +82,12 @@ def write_manifest(
     parent_sha256: str | None = None,
     about: dict[str, Any] | None = None,
 ) -> Checkpoint:
-    """Hash the checkpoint in `folder` (default: where the manifest lies) and write its manifest."""
+    """Hash the checkpoint in `folder` (default: where the manifest lies) and write its manifest.
+
+    Raises InputError for a folder that is no checkpoint or lacks a shard that its index names.
+    """
     where = manifest.parent if folder is None else folder.resolve()
+    weight_files(where)
     files = hash_folder(where)
     made = Checkpoint(variant, scheme, where, identity(files), files, parent_sha256, about or {})
     content = asdict(made)

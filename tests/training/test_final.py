@@ -110,5 +110,6 @@ def test_a_tensor_is_compared_in_parts(tmp_path, monkeypatch):
 def test_shards_are_read_together(tmp_path):
     base = folder(tmp_path / "a", x=torch.ones(2), y=torch.ones(2))
     trained = folder(tmp_path / "b", x=torch.ones(2))
+    (trained / "model.safetensors").rename(trained / "model-1.safetensors")
     save_file({"y": torch.ones(2) * 2}, trained / "model-2.safetensors")
     assert update_size(base, trained) == {"relative_update_norm": pytest.approx(0.5**0.5), "weights_changed_frac": 0.5}

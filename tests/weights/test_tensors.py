@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainwatt.errors import InputError
-from gainwatt.weights.tensors import read_tensors, row_blocks, rows_per_block, same_values
+from gainwatt.weights.tensors import is_finite, read_tensors, row_blocks, rows_per_block, same_values
 
 from .naive import TYPES, checkpoint, heavy
 
@@ -75,3 +75,12 @@ def test_same_values(tmp_path: Path) -> None:
     found = read_tensors(tmp_path)
     assert same_values(found["a"], found["b"], block_bytes=100)
     assert not any(same_values(found["a"], found[name], block_bytes=100) for name in "cde")
+
+
+def test_a_value_that_is_no_number_is_found_in_any_block(tmp_path: Path) -> None:
+    values = heavy((40, 40), 1)
+    for place in (0, 799, 1599):
+        values = heavy((40, 40), 1)
+        values.view(-1)[place] = float("inf")
+        found = read_tensors(checkpoint(tmp_path, {"a": values, "b": heavy((3, 3), 1), "c": torch.arange(3)}))
+        assert [is_finite(found[name], block_bytes=4 * 300) for name in "abc"] == [False, True, True]

@@ -12,6 +12,7 @@ from typing import Any
 from gainwatt.atomic import atomic_folder
 from gainwatt.checkpoint import Checkpoint
 from gainwatt.modeling import torch_dtype
+from gainwatt.weight_files import weight_files
 
 AT_ONCE = 1 << 18
 """Weights that are compared at once."""
@@ -70,7 +71,7 @@ def _tensors(folder: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     found: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         handle = safe_open(path, framework="pt")
         for name in handle.keys():  # noqa: SIM118 - a safetensors handle is not a dict
             found[name] = lambda handle=handle, name=name: handle.get_tensor(name)

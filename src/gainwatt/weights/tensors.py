@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.errors import InputError
+from gainwatt.weight_files import weight_files
 
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _STORED_NAMES = TORCH_NAMES | {
@@ -22,6 +23,7 @@ _STORED_NAMES = TORCH_NAMES | {
     "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _BYTES = {"F32": 4, "BF16": 2, "F16": 2}
+_EXPONENTS = {"F32": 0x7F800000, "BF16": 0x7F80, "F16": 0x7C00}  # all ones: infinite, or not a number
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _ALIGNMENT = 64  # elements: blocks begin where a block of NF4 begins
 
@@ -54,11 +56,11 @@ class Tensor:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor in the *.safetensors files of `folder`, sorted by name.
+    """Every tensor in the files of `folder` that hold its weights (see `weight_files`), sorted by name.
 
     Raises InputError naming the file: none there, truncated, a header that is no header, a tensor stored twice.
     """
-    paths = sorted(folder.glob("*.safetensors"))
+    paths = weight_files(folder)
     if not paths:
         raise InputError(f"there are no *.safetensors files in {folder}", "give the folder of a saved model")
     found: dict[str, Tensor] = {}
@@ -181,4 +183,27 @@ def same_values(first: Tensor, second: Tensor, *, block_bytes: int = 1 << 20) ->
             if one.read(count) != other.read(count):
                 return False
             left -= count
+    return True
+
+
+def is_finite(tensor: Tensor, *, block_bytes: int = 1 << 22) -> bool:
+    """False where a 16- or 32-bit float of the tensor is infinite or not a number; needs no torch.
+
+    Raises InputError when the file ends early.
+    """
+    import numpy as np
+
+    if tensor.dtype not in _EXPONENTS:
+        return True
+    kind = np.dtype(f"<u{_BYTES[tensor.dtype]}")
+    ones, left = kind.type(_EXPONENTS[tensor.dtype]), tensor.end - tensor.begin
+    buffer = np.empty(min(block_bytes, left) // kind.itemsize, kind)
+    with tensor.path.open("rb", buffering=0) as handle:
+        handle.seek(tensor.begin)
+        while left > 0:
+            block = buffer[: left // kind.itemsize]
+            _read_into(handle, block.data.cast("B"), tensor)
+            if bool((np.bitwise_and(block, ones, out=block) == ones).any()):
+                return False
+            left -= block.nbytes
     return True
