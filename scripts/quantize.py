@@ -1,9 +1,9 @@
 """Make a quantized checkpoint of one variant, measure its weight error, and prove that each engine loads it.
 
 Calibrated schemes see a seeded sample of training items: chat prompt and reference solution. What cannot work (an
-already quantized checkpoint, a layer width that the groups do not divide, too few calibration items, a device or an
-environment that the scheme does not run on) is an error before any work starts. Writes the record, and beside it
-`.layers.parquet` with the error of every quantized matrix.
+already quantized checkpoint, a weight that is no number, a layer width that the groups do not divide, too few
+calibration items, a device or an environment that the scheme does not run on) is an error before any work starts.
+Writes the record, and beside it `.layers.parquet` with the error of every quantized matrix.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gainwatt.gsm8k.prompt import chat_prompt, solved_chat
 from gainwatt.job import Job
 from gainwatt.modeling import NO_GPU_MEMORY, compute_device, load_tokenizer, memory_mib, reset_peak_memory
 from gainwatt.quantization.calibration import Calibration, load_calibration
-from gainwatt.quantization.checks import check_device, check_environment, check_quantizable
+from gainwatt.quantization.checks import check_device, check_environment, check_finite, check_quantizable
 from gainwatt.quantization.errors import layer_errors
 from gainwatt.quantization.made import Made
 from gainwatt.quantization.make import make
@@ -49,6 +49,7 @@ def prepare(job: Job, study: Study, args: argparse.Namespace, scheme: Scheme) ->
     base = read_manifest(args.checkpoint)
     check_quantizable(base, scheme)
     check_device(base, scheme, *compute_device())
+    check_finite(base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=study.model.trust_remote_code)
     job.add_input("checkpoint", base.sha256, variant=base.variant)
     calibration = None
@@ -93,7 +94,8 @@ def measure_errors(job: Job, args: argparse.Namespace, base: Checkpoint, made: C
         job.null("relative_mse", error.what)
         return
     worst = max(rows, key=lambda row: row["relative_mse"] or 0.0)
-    job.metrics.update(relative_mse=pooled, relative_mse_max=worst["relative_mse"], quantized_matrices=len(rows))
+    job.metrics["quantized_matrices"] = len(rows)
+    job.measured({"relative_mse": pooled, "relative_mse_max": worst["relative_mse"]}, "undefined: all weights are zero")
     job.settings["worst_matrix"] = worst["module_name"]
     job.add_table("layers", rows)
 

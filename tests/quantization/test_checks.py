@@ -14,6 +14,7 @@ from gainwatt.quantization import checks
 from gainwatt.quantization.checks import (
     check_device,
     check_environment,
+    check_finite,
     check_quantizable,
     linear_shapes,
     read_config,
@@ -142,3 +143,41 @@ def test_a_missing_environment_is_named(monkeypatch):
     with pytest.raises(UnavailableError, match="'awq', which this environment does not have") as caught:
         check_environment(get_scheme("awq-w4g128-autoawq"))
     assert "make env NAME=autoawq" in caught.value.hint
+
+
+@pytest.mark.parametrize(("config", "method"), [(None, None), ("awq", "awq"), ({"bits": 4}, r"\?")])
+def test_what_a_configuration_says_of_quantization(tmp_path, config, method):
+    made = checkpoint(tmp_path, {"quantization_config": config}, model__layers__0__q__weight=(4, 128))
+    if method is None:
+        check_quantizable(made, get_scheme("bnb-nf4"))
+    else:
+        with pytest.raises(InputError, match=rf"is already quantized \({method}\)"):
+            check_quantizable(made, get_scheme("bnb-nf4"))
+
+
+def test_blocks_under_other_names_are_checked_too(tmp_path):
+    made = checkpoint(tmp_path, transformer__h__0__mlp__weight=(64, 192))
+    with pytest.raises(InputError, match=r"width 192 of transformer\.h\.0\.mlp\.weight"):
+        check_quantizable(made, get_scheme("gptq-w4g128"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.uint8])
+def test_a_layer_of_another_type_is_refused(tmp_path, dtype):
+    made = checkpoint(tmp_path, a=(1,))
+    save_file({"model.layers.0.q.weight": torch.ones(4, 128).to(dtype)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"model\.layers\.0\.q\.weight .* is stored as (F64|U8)"):
+        check_quantizable(made, get_scheme("bnb-int8"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_no_number_is_named(tmp_path, dtype, bad):
+    made = checkpoint(tmp_path, a=(1,))
+    largest = torch.finfo(dtype).max
+    values = {"b": torch.full((5, 3), -largest, dtype=dtype), "c": torch.full((7,), largest, dtype=dtype)}
+    save_file(values, tmp_path / "model.safetensors")
+    check_finite(made)
+    values["c"][-1] = bad
+    save_file(values, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"tensor c in .* infinite or not a number"):
+        check_finite(made)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from factories import ROOT, run_script, script_main, write_items
-from gainwatt.checkpoint import read_manifest
+from gainwatt.checkpoint import read_manifest, write_manifest
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.quantization import checks
 
@@ -110,3 +112,16 @@ def test_killed_in_the_middle_and_run_again(call, tmp_path):
     assert done.returncode == 0, done.stderr
     assert [path.name for path in parent.iterdir()] == ["awq-w4g128"]
     read_manifest(parent / "awq-w4g128" / "manifest.json")
+
+
+@pytest.mark.parametrize("scheme", ["bnb-nf4", "awq-w4g128"])
+def test_a_weight_that_is_no_number_is_refused_before_any_work(call, tmp_path, tiny_folder, scheme):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    write_manifest(broken / "manifest.json", variant="base", scheme="dense")
+    with pytest.raises(InputError, match=r"layers\.1\.mlp\.up_proj\.weight .* infinite or not a number"):
+        script_main("quantize")(call(scheme, checkpoint=broken / "manifest.json"))
+    assert nothing_was_made(tmp_path)

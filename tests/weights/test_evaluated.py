@@ -131,3 +131,10 @@ def test_checkpoints_that_do_not_belong_together(tmp_path: Path) -> None:
         compare(one, other, "bnb-int8", matrices(dense), elements=64, device="cpu")
     with pytest.raises(InputError, match="none of the measured matrices"):
         compare(other, None, "bnb-int8", matrices(dense), elements=64, device="cpu")
+
+
+def test_a_restored_value_that_is_no_number_is_named(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "w", {f"{NAME}.weight": torch.tensor([[3.0, 4.0]])})
+    side = Side.read(folder, int8(tmp_path / "q", [[1, 2]], [float("nan")]))
+    with pytest.raises(InputError, match=f"{NAME} of the bnb-int8 checkpoint"):
+        compare(side, None, "bnb-int8", matrices(folder), elements=64, device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ _PACKAGES = {
 _AUTOAWQ_ROWS = 64  # its search for a clipping range works on this many rows at a time
 # On a CPU bitsandbytes 0.50.2 restores 4-bit weights with six times the error where this does not divide the width.
 _BNB_CPU_WIDTH = 64
+_BLOCKS = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.\d+\.")
 
 
 def check_environment(scheme: Scheme) -> None:
@@ -35,10 +37,11 @@ def check_environment(scheme: Scheme) -> None:
 
 
 def check_quantizable(checkpoint: Checkpoint, scheme: Scheme) -> None:
-    """Raise InputError for an already quantized checkpoint or a layer that the scheme's groups do not divide."""
-    config = read_config(checkpoint.folder)
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "?")
+    """Raise InputError for an already quantized checkpoint, a layer that the scheme's groups do not divide, and a layer
+    that is not stored as F32, BF16 or F16.
+    """
+    method = quantization_method(read_config(checkpoint.folder))
+    if method is not None:
         raise InputError(
             f"the checkpoint in {checkpoint.folder} is already quantized ({method})",
             "give the unquantized checkpoint",
@@ -104,12 +107,38 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def quantization_method(config: dict[str, Any]) -> str | None:
+    """How a configuration says that its checkpoint is quantized; None where it does not."""
+    found = config.get("quantization_config")
+    if found is None:
+        return None
+    return str(found.get("quant_method", "?")) if isinstance(found, dict) else str(found)
+
+
+def check_finite(checkpoint: Checkpoint) -> None:
+    """Raise InputError naming a tensor with a weight that is infinite or not a number. Reads the weights once.
+
+    The tools quantize such a tensor without a word, and its error is no number.
+    """
+    from gainwatt.weights.tensors import is_finite, read_tensors
+
+    for tensor in read_tensors(checkpoint.folder).values():
+        if not is_finite(tensor):
+            raise InputError(
+                f"the tensor {tensor.name} in {tensor.path} holds a weight that is infinite or not a number",
+                "the checkpoint is damaged or its training diverged: make it again",
+            )
+
+
 def linear_shapes(folder: Path) -> list[tuple[str, tuple[int, int]]]:
-    """Name and shape (output, input width) of each 2-D weight inside the transformer blocks, from the headers alone."""
+    """Name and shape (output, input width) of each 2-D weight inside the transformer blocks, from the headers alone.
+
+    Raises InputError naming one that is not stored as F32, BF16 or F16.
+    """
     from gainwatt.weights.tensors import read_tensors
 
-    return [
-        (name, (tensor.shape[0], tensor.shape[1]))
-        for name, tensor in read_tensors(folder).items()
-        if len(tensor.shape) == 2 and ".layers." in name and name.endswith(".weight")
-    ]
+    found = []
+    for name, tensor in read_tensors(folder).items():
+        if len(tensor.shape) == 2 and _BLOCKS.search(name) and name.endswith(".weight") and tensor.torch_name:
+            found.append((name, (tensor.shape[0], tensor.shape[1])))
+    return found

@@ -16,8 +16,9 @@ Row = dict[str, Any]
 _BLOCK_ELEMENTS = 1 << 22  # 16 MiB of fp32 at a time
 
 
-def layer_errors(dense: Path, quantized: Path, scheme: Scheme) -> tuple[list[Row], float]:
-    """One row per matrix (module_name, format, numel, relative_mse, max_abs_error) and the pooled relative_mse.
+def layer_errors(dense: Path, quantized: Path, scheme: Scheme) -> tuple[list[Row], float | None]:
+    """One row per matrix (module_name, format, numel, relative_mse, max_abs_error) and the pooled relative_mse,
+    which is None where all weights are zero.
 
     Weights are read block by block. Raises InputError for a checkpoint that does not fit the one it was made from.
     """
@@ -33,4 +34,4 @@ def layer_errors(dense: Path, quantized: Path, scheme: Scheme) -> tuple[list[Row
         side, None, scheme.name, matrices(dense, include_embeddings=False), elements=_BLOCK_ELEMENTS, device="cpu"
     )
     kept = ("module_name", "format", "numel", "relative_mse", "max_abs_error")
-    return [{key: row[key] for key in kept} for row in rows], float(pooled["relative_mse"] or 0.0)
+    return [{key: row[key] for key in kept} for row in rows], pooled["relative_mse"]

@@ -12,7 +12,7 @@ from gainwatt.quantization.gguf_write import read_numpy, reorder, rope_order, te
 from gainwatt.weights.tensors import read_tensors
 
 
-def gguf_errors(dense: Path, quantized: Path) -> tuple[list[dict[str, Any]], float]:
+def gguf_errors(dense: Path, quantized: Path) -> tuple[list[dict[str, Any]], float | None]:
     """Rows and pooled relative_mse of the matrices in the blocks, as `errors.layer_errors` gives them."""
     import gguf
     import numpy as np
@@ -45,4 +45,4 @@ def gguf_errors(dense: Path, quantized: Path) -> tuple[list[dict[str, Any]], flo
         )
     if not rows:
         raise InputError(f"the checkpoint in {dense} has no matrices in its blocks", "give a decoder model")
-    return rows, error_sum / weight_sum if weight_sum else 0.0
+    return rows, error_sum / weight_sum if weight_sum else None

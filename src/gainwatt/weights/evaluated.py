@@ -156,6 +156,12 @@ def compare(
             sums.add_error(weights, stored)
             if theirs is not None:
                 sums.add_change(weights, stored, *next(theirs))
+        if not math.isfinite(sums.total["error"]):
+            raise InputError(
+                f"{module} of the {scheme} checkpoint, or the weight that it was made from, holds a value that is "
+                "infinite or not a number",
+                "look at the unquantized checkpoint, and quantize it again",
+            )
         pooled += sums
         about = {"module_name": module, "scheme": scheme, "format": ours.stored[module].format, "numel": sums.numel}
         rows.append({**about, **sums.numbers()})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gainwatt.errors import InputError
-from gainwatt.quantization.checks import read_config
+from gainwatt.quantization.checks import quantization_method, read_config
 from gainwatt.weights.tensors import Tensor, read_tensors, same_values
 
 _SUFFIX = ".weight"
@@ -34,8 +34,8 @@ def matrices(folder: Path, *, include_embeddings: bool = False) -> list[Matrix]:
     them. Raises InputError for a quantized checkpoint, for one without 2-D weights, and for what cannot be read.
     """
     config = read_config(folder)
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "?")
+    method = quantization_method(config)
+    if method is not None:
         raise InputError(f"the checkpoint in {folder} is quantized ({method})", "give the unquantized checkpoint")
     flat = [t for t in read_tensors(folder).values() if len(t.shape) == 2 and t.name.endswith(_SUFFIX) and t.numel]
     embeddings = [t for t in flat if _last(t) in _EMBEDDINGS]
