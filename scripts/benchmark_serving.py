@@ -89,8 +89,11 @@ def with_roofs(bench: Bench) -> Bench:
     return dataclasses.replace(bench, roofs=Roofs.of(bench.checkpoint.folder, limits, bench.dtype, reason or None))
 
 
-def bring_up(bench: Bench, session: Session, start: Start) -> tuple[str, str | None, Idle]:
-    """Start the engine under a meter of its own: (status, reason, idle power at rest and with the engine loaded)."""
+def bring_up(bench: Bench, session: Session, start: Start, rested_w: float | None) -> tuple[str, str | None, Idle]:
+    """Start the engine under a meter of its own: (status, reason, idle power at rest and with the engine loaded).
+
+    `rested_w`: what the boards drew at rest before an earlier start of this process.
+    """
     about = bench.about(start, f"start-{start.mode}")
     with Job(stage=STAGE, cell=about, study=bench.study, record=bench.record(start.name)) as job:
         bench.name_inputs(job)
@@ -103,7 +106,7 @@ def bring_up(bench: Bench, session: Session, start: Start) -> tuple[str, str | N
             facts = session.facts()
             job.settings["facts"] = facts
             tell(job.metrics, job.null_reasons, facts_numbers(facts, facts["startup_s"], *board_memory()))
-    return job.status, job.reason, idle_of(job.energy())
+    return job.status, job.reason, idle_of(job.energy(), rested_w)
 
 
 def measure(bench: Bench, session: Session, start: Start, load: Load, idle: Idle) -> str:
@@ -131,24 +134,27 @@ def refuse(bench: Bench, start: Start, load: Load, status: str, reason: str | No
         job.status, job.reason = status, f"the engine did not start: {reason}"
 
 
-def run_start(bench: Bench, start: Start, left: list[Load]) -> dict[str, Any]:
+def run_start(
+    bench: Bench, start: Start, left: list[Load], rested_w: float | None
+) -> tuple[dict[str, Any], float | None]:
     """Measure the loads that are left of one start. An engine that failed or ran out of memory is started anew.
 
-    Returns how the engine ended: which of its processes were left, and whether the GPU's memory came back.
+    Returns how the engine ended (which of its processes were left, and whether the GPU's memory came back), and the
+    watts of the boards at rest, to be handed to the next start.
     """
-    session, idle = session_of(bench, start), Idle()
+    session, idle = session_of(bench, start), Idle(rested_w)
     with contextlib.closing(session):
         for place, load in enumerate(left):
             if not session.usable():
                 session.close()
-                status, reason, idle = bring_up(bench, session, start)
+                status, reason, idle = bring_up(bench, session, start, idle.at_rest_w)
                 if status != "ok":
                     for unmeasured in left[place:]:
                         refuse(bench, start, unmeasured, status, reason)
                     break
             if measure(bench, session, start, load, idle) in ("oom", "failed"):
                 session.close()
-    return session.stopped
+    return session.stopped, idle.at_rest_w
 
 
 def write_grid(bench: Bench, record: Path, stopped: dict[str, dict[str, Any]]) -> bool:
@@ -194,12 +200,13 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         raise InputError(f"the study has no load {unknown[0]!r}", f"it has: {', '.join(sorted(wanted))}")
     bench = make_bench(study, serve, cell, args)
-    stopped = {}
+    stopped: dict[str, dict[str, Any]] = {}
+    rested_w: float | None = None
     for start in starts(study, cell):
         left = [load for load in bench.left(start) if not args.only or load.name in args.only]
         if left:
             bench = bench if bench.roofs.shape else with_roofs(bench)
-            stopped[start.name] = run_start(bench, start, left)
+            stopped[start.name], rested_w = run_start(bench, start, left, rested_w)
     if not write_grid(bench, args.record or layout.record(STAGE, cell.name), stopped):
         print("some cells are left: run the script again without --only", file=sys.stderr, flush=True)
     return 0

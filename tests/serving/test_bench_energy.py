@@ -68,6 +68,22 @@ def test_idle_power_is_the_sum_over_devices_and_null_where_one_has_none():
     assert idle_of({"devices": [], "null_reasons": {}}).reason
 
 
+def test_a_later_start_of_one_process_takes_the_rest_of_the_first():
+    held = {"idle_before_w": 125.0, "idle_after_w": 128.0, "flags": ["idle_with_context"]}
+    rest = {"idle_before_w": 81.0, "idle_after_w": 90.0, "flags": []}
+    first = idle_of({"devices": [rest, rest]}, None)
+    assert first == Idle(162.0, 180.0, None)
+    assert idle_of({"devices": [rest, held]}, first.at_rest_w) == Idle(162.0, 218.0, None)
+    alone = idle_of({"devices": [held]})
+    assert (alone.at_rest_w, alone.loaded_w) == (None, 128.0)
+    assert "never saw it at rest" in alone.reason
+    part = Part(seconds=10.0, tokens=100.0, prompt_tokens=10.0, firsts=1.0, requests=1.0, gross_j=2000.0)
+    found = energy_numbers([part], [], alone)
+    assert found.metrics["net_j_per_token"] is None
+    assert found.reasons["net_j_per_token"] == alone.reason
+    assert found.metrics["above_loaded_idle_j_per_token"] == 7.2
+
+
 def request(number, first_s, last_s, tokens, **values):
     """Tokens at equal distances, one a chunk."""
     step = (last_s - first_s) / (tokens - 1)

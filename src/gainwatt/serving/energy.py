@@ -70,14 +70,25 @@ class Numbers:
             self.reasons[name] = reason or "it was not measured"
 
 
-def idle_of(energy: dict[str, Any]) -> Idle:
-    """Idle power around an engine's start, from the energy block of that job: before it, and once it was loaded."""
+HELD = "idle_with_context"
+NOT_AT_REST = "this process held the board already when idle power was measured, and never saw it at rest"
+
+
+def idle_of(energy: dict[str, Any], rested_w: float | None = None) -> Idle:
+    """Idle power around an engine's start, from the energy block of that job: before it, and once it was loaded.
+
+    A process that has used the board keeps its context there. Before a later start of its own the board is not at rest,
+    and `rested_w`, the watts before the first one, counts: else the cells of the later start would have fewer net
+    joules than those of the first for the same work.
+    """
     devices = energy.get("devices") or []
     sums = []
     for key in ("idle_before_w", "idle_after_w"):
         values = [device.get(key) for device in devices]
         sums.append(sum(values) if values and None not in values else None)
     told = energy.get("null_reasons") or {}
+    if any(HELD in (device.get("flags") or ()) for device in devices):
+        return Idle(rested_w, sums[1], NOT_AT_REST if rested_w is None else None)
     reason = None
     if None in sums:
         reason = "no meter; see the energy block of the engine's start" if not devices else str(told.get("net_j") or "")
