@@ -9,6 +9,7 @@ import pytest
 from factories import study_content, write_all_records, write_diagnosis, write_study
 from gainwatt.errors import RecordError
 from gainwatt.study import Cell, Layout, Study, load_study
+from gainwatt.tables import weights as tables
 from gainwatt.tables.results import Results
 from gainwatt.tables.stages import quantization
 from gainwatt.tables.weights import changes_section, place_of, weight_changes, weight_errors, weight_layers, weights
@@ -25,6 +26,19 @@ def controlled(tmp_path) -> Study:
 
 def load(study: Study) -> Results:
     return Results.load(study, Layout.of(study), allow_stale=True)
+
+
+def test_stored_flips_are_compared_with_noise_in_the_matrices_that_are_quantized(monkeypatch):
+    layers = [
+        {"module_name": "q", "numel": 10, "random_code_flip_frac_fp8": 0.1},
+        {"module_name": "k", "numel": 30, "random_code_flip_frac_fp8": 0.5},
+        {"module_name": "lm_head", "numel": 1000, "random_code_flip_frac_fp8": 0.9},
+    ]
+    monkeypatch.setattr(tables, "layer_table", lambda record: layers)
+    monkeypatch.setattr(tables, "stored_table", lambda record: {"fp8": {"q": 0.01, "k": 0.01}})
+    record = {"metrics": {"random_code_flip_frac_fp8": 0.8}}
+    assert tables._noise_of_stored(record, "fp8") == pytest.approx(0.4)
+    assert tables._noise_of_stored(record, "bnb-nf4") is None
 
 
 def test_flips_of_the_training_and_of_both_controls(controlled):

@@ -51,6 +51,31 @@ def test_four_bit_blocks_are_what_bitsandbytes_restores(tmp_path: Path, kind: st
     assert float(block.steps[0, 0]) == pytest.approx(float(heavy((300, 128), 3)[96, :64].abs().max()) * 2 / 15, rel=0.1)
 
 
+def test_a_zero_of_either_sign_is_one_code(tmp_path: Path) -> None:
+    w = torch.full((1, 128), 1e-6)
+    w[:, ::64] = 1.0
+    sides = [
+        four_bit(tmp_path / name, values, "fp4", double=False)[0] for name, values in (("a", w), ("b", w.copysign(-w)))
+    ]
+    kept = [stored_matrices(folder)[NAME].block(0, 1) for folder in sides]
+    assert (kept[0].codes != kept[1].codes).sum() == 2  # the two weights that are not zero
+    plain = torch.tensor([[0.0, -0.0, 1.0]]).to(torch.float8_e4m3fn)
+    tensors = {f"{NAME}.weight": plain, f"{NAME}.weight_scale": torch.ones(1, 1)}
+    settings = compressed({"num_bits": 8, "type": "float", "strategy": "channel"}, "float-quantized")
+    codes = stored_matrices(save(tmp_path / "c", tensors, settings))[NAME].block(0, 1).codes
+    assert codes[0, 0] == codes[0, 1] != codes[0, 2]
+
+
+def test_four_bit_codes_that_are_stored_as_another_type(tmp_path: Path) -> None:
+    w = heavy((300, 128), 3)
+    packed, state = functional.quantize_4bit(w, blocksize=64, quant_type="nf4", quant_storage=torch.bfloat16)
+    tensors = {f"{NAME}.weight": packed}
+    tensors |= {f"{NAME}.weight.{key}": value for key, value in state.as_dict(packed=True).items()}
+    matrix = stored_matrices(save(tmp_path, tensors, {"quant_method": "bitsandbytes"}))[NAME]
+    values = torch.cat([matrix.block(first, 96).values for first in range(0, 300, 96)])
+    assert torch.allclose(values, functional.dequantize_4bit(packed, state).float(), rtol=1e-6, atol=0)
+
+
 def test_eight_bit_by_hand(tmp_path: Path) -> None:
     codes = torch.tensor([[127, -64, 0], [1, 2, -127]], dtype=torch.int8)
     tensors = {f"{NAME}.weight": codes, f"{NAME}.SCB": torch.tensor([12.7, 254.0])}

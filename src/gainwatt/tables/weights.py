@@ -97,9 +97,9 @@ def weight_changes(results: Results) -> list[Row]:
     """What a change of the weights does to codes: GRPO, the supervised control of the same norm, random noise of it.
 
     One row per change and quantizer. `flips_over_random` compares with noise of the same norm, tensor by tensor, in
-    the stored type. For
-    a `stored` scheme the codes are those of the quantized checkpoints of base and trained model; where the scheme
-    looks at text, part of the flips comes from its own search.
+    the stored type. For a `stored` scheme the codes are those of the quantized checkpoints of base and trained model,
+    and the noise is that in the same matrices; where the scheme looks at text, part of the flips comes from its own
+    search.
     """
     rows: list[Row] = []
     controls = control_variants(results.study)
@@ -152,12 +152,24 @@ def _stored_changes(results: Results, variant: str, record: Record) -> list[Row]
         if name not in metrics:
             continue
         about = {"scheme": scheme, "source": "stored", "relative_update_norm": metrics.get("relative_update_norm")}
-        step, noise = metrics.get(f"stored_update_rms_over_step_{key}"), metrics.get(f"random_code_flip_frac_{key}")
+        step, noise = metrics.get(f"stored_update_rms_over_step_{key}"), _noise_of_stored(record, scheme)
         row = _change(variant, "GRPO", about, metrics[name], noise, step)
         for number in ("quantized_change_ratio", "quantized_change_cosine"):
             row[number] = metrics.get(f"stored_{number}_{key}")
         rows.append(row | {"null_reason": record["null_reasons"].get(name)})
     return rows
+
+
+def _noise_of_stored(record: Record, scheme: str) -> float | None:
+    """Share of codes that noise flips in the matrices that the scheme quantized: an output layer, and embeddings that
+    the diagnosis was asked for, are measured and not quantized.
+    """
+    name = f"random_code_flip_frac_{column_name(scheme)}"
+    quantized = stored_table(record).get(scheme, {})
+    rows = [row for row in layer_table(record) if row["module_name"] in quantized and row.get(name) is not None]
+    if not rows:
+        return record["metrics"].get(name)
+    return sum(row[name] * row["numel"] for row in rows) / sum(row["numel"] for row in rows)
 
 
 def weight_layers(results: Results) -> list[Row]:

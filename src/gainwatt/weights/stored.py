@@ -20,9 +20,10 @@ from gainwatt.weights.tensors import Tensor, read_tensors
 class StoredBlock:
     """Consecutive rows of a stored matrix.
 
-    `codes` [rows, columns] compare equal where two checkpoints store the same code. `values` [rows, columns] are the
-    restored weights in fp32, `steps` (the same shape, or one that broadcasts to it) the distance between neighbouring
-    levels: at the value for floating-point codes, the mean over the levels for tables of levels.
+    `codes` [rows, columns] compare equal where two checkpoints store the same code (a zero of either sign is one code).
+    `values` [rows, columns] are the restored weights in fp32, `steps` (the same shape, or one that broadcasts to it)
+    the distance between neighbouring levels: at the value for floating-point codes, the mean over the levels for tables
+    of levels.
     """
 
     codes: Any

@@ -7,6 +7,7 @@ tensors as bitsandbytes writes them (`QuantState.as_dict`, `Linear8bitLt`).
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from gainwatt.errors import InputError
@@ -44,8 +45,12 @@ class FourBit:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot read {state.name} in {state.path}: {error}", "quantize it again") from error
         self.shape = (int(rows), int(columns))
-        self._packed = need(tensors, weight)
+        packed = need(tensors, weight)
+        # Two codes a byte, whatever type the bytes are stored as (bnb_4bit_quant_storage).
+        self._packed = replace(packed, dtype="U8", shape=(packed.end - packed.begin, 1))
         self._levels = read_rows(need(tensors, f"{weight}.quant_map")).float()
+        # FP4 has a zero of either sign: codes that stand for the same level count as one.
+        self._first_of_level = (self._levels.unsqueeze(1) == self._levels).byte().argmax(1).byte()
         self._about = about
         self._absmax = need(tensors, f"{weight}.absmax")
         self._nested = [tensors.get(f"{weight}.nested_{part}") for part in ("absmax", "quant_map")]
@@ -79,7 +84,6 @@ class FourBit:
         start, numel = first * columns, count * columns
         if start % self._block_size:
             raise ValueError(f"row {first} does not begin with a block of {self._block_size} codes")
-        # The packed tensor has the shape [bytes, 1].
         packed = read_rows(self._packed, start // 2, -(-numel // 2)).view(torch.uint8).view(-1)
         codes = torch.stack((packed >> 4, packed & 15), dim=1).view(-1)[:numel]
         blocks = -(-numel // self._block_size)
@@ -87,6 +91,7 @@ class FourBit:
         spread = scales.repeat_interleave(self._block_size)[:numel]
         values = self._levels.index_select(0, codes.int()).mul_(spread)
         span = float(self._levels.max() - self._levels.min()) / (len(self._levels) - 1)
+        codes = self._first_of_level.index_select(0, codes.int())
         return StoredBlock(codes.view(-1, columns), values.view(-1, columns), (spread * span).view(-1, columns))
 
 

@@ -17,6 +17,7 @@ _WORD_BITS = 32
 _FORMATS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized")
 _STRATEGIES = ("group", "channel", "tensor")
 _FP8_MANTISSA_BITS, _FP8_BIAS = 3, 7  # E4M3
+_FP8_MINUS_ZERO = 0x80
 
 
 def matrices(tensors: dict[str, Tensor], settings: dict[str, Any], folder: Path) -> dict[str, StoredMatrix]:
@@ -135,4 +136,5 @@ class Plain:
             return StoredBlock(codes, values, scales)
         bits = codes.view(torch.uint8)
         exponents = ((bits >> _FP8_MANTISSA_BITS) & 15).int().clamp_(min=1) - _FP8_BIAS - _FP8_MANTISSA_BITS
+        bits = bits.masked_fill(bits == _FP8_MINUS_ZERO, 0)  # the same level as zero
         return StoredBlock(bits, values, torch.ldexp(scales.expand_as(values), exponents))
