@@ -35,6 +35,14 @@ def test_one_panel_for_each_kind_of_module_with_base_and_trained(results):
     assert said == [PROXY, "bnb-nf4", "ring: grpo-s0"]
 
 
+def test_more_schemes_than_colours_are_told_apart(results, monkeypatch):
+    drawn = {"q_proj": {f"scheme-{i}": [(0, 1.0 + i), (1, 2.0)] for i in range(12)}}
+    monkeypatch.setattr("gainwatt.figures.weights.shown", lambda results: (drawn, {}))
+    figure = layer_errors(results)
+    for lines in (figure.axes[0].get_lines(), figure.legends[0].get_lines()):
+        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+
+
 def test_maps_of_base_and_trained_on_one_scale(results):
     figure = outlier_maps(results)
     images = [image for axes in figure.axes for image in axes.get_images()]

@@ -35,7 +35,9 @@ def layer_errors(results: Results) -> Any | None:
     for axes, (module, series) in zip(grid, sorted(base.items()), strict=False):
         for place, scheme in enumerate(schemes):
             colour = style.COLOURS[place % 8]
-            axes.plot(*zip(*series.get(scheme, []), strict=True), color=colour, lw=1.2, marker=".", ms=4)
+            axes.plot(
+                *zip(*series.get(scheme, []), strict=True), color=colour, ls=_dashes(place), lw=1.2, marker=".", ms=4
+            )
             points = other.get(module, {}).get(scheme, [])
             axes.plot(*zip(*points, strict=True), "o", mfc="none", mec=colour, ms=6, mew=0.9) if points else None
         axes.set_title(module, fontsize=10)
@@ -61,7 +63,10 @@ def _labels(figure: Any, grid: Any, schemes: list[str], trained: str | None, pan
     for axes in grid[max(0, panels - _COLUMNS) : panels]:
         axes.set_xlabel("layer")
         axes.tick_params(labelbottom=True)
-    lines = [Line2D([], [], color=style.COLOURS[i % 8], marker=".", label=name) for i, name in enumerate(schemes)]
+    lines = [
+        Line2D([], [], color=style.COLOURS[i % 8], ls=_dashes(i), marker=".", label=name)
+        for i, name in enumerate(schemes)
+    ]
     if trained:
         lines.append(Line2D([], [], ls="", marker="o", mfc="none", mec="#444444", label=f"ring: {trained}"))
     drawn = [value for axes in grid[:panels] for line in axes.get_lines() for value in line.get_ydata()]
@@ -76,6 +81,11 @@ def _labels(figure: Any, grid: Any, schemes: list[str], trained: str | None, pan
         empty[0].legend(handles=lines, loc="center", fontsize=9)
     else:
         figure.legend(handles=lines, loc="outside lower center", ncol=len(lines), fontsize=9)
+
+
+def _dashes(place: int) -> str:
+    """Broken lines for the schemes for which no colour of their own is left."""
+    return "-" if place < len(style.COLOURS) else "--"
 
 
 def _points(record: Any) -> Points:
