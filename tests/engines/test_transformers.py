@@ -9,37 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from factories import QUESTIONS
 from gainwatt.checkpoint import write_manifest
 from gainwatt.engines.base import EngineError, Request, Solved
 from gainwatt.engines.transformers import TransformersEngine
-from gainwatt.modeling import load_model, load_tokenizer
+from gainwatt.modeling import load_model
 from gainwatt.schemes import get_scheme
 
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_folder):
-    return load_tokenizer(tiny_folder)
-
-
-@pytest.fixture
-def model(tiny_checkpoint):
-    return load_model(tiny_checkpoint, get_scheme("fp32"), "fp32")
-
-
-@pytest.fixture(scope="module")
-def requests(tokenizer):
-    texts = [question * (1 + i % 3) for i, question in enumerate(QUESTIONS[:7])]
-    return [Request(i, tuple(tokenizer(text)["input_ids"])) for i, text in enumerate(texts)]
-
-
-def engine(model, tokenizer, **options):
-    settings = {"batch_size": 4, "max_new_tokens": 12, "repetition_penalty": 1.0}
-    return TransformersEngine(model, tokenizer, **{**settings, **options})
-
-
-def texts(batches):
-    return {c.index: (c.text, c.tokens, c.finish_reason) for batch in batches for c in batch}
+from .greedy import engine, texts
 
 
 class ScriptedModel:
@@ -196,38 +172,6 @@ def test_settings_show_every_sampling_field(model, tokenizer):
     assert settings["max_new_tokens"] == 12
     assert settings["stop_token_ids"] == [tokenizer.eos_token_id]
     json.dumps(settings)
-
-
-def test_warm_up_changes_no_answer(model, tokenizer, requests):
-    made = engine(model, tokenizer)
-    made.warm_up(requests)
-    assert texts(made.generate(requests)) == texts(engine(model, tokenizer).generate(requests))
-
-
-def test_warm_up_takes_the_batches_that_come_first_and_last(model, tokenizer, requests, monkeypatch):
-    seen: list[tuple[int, ...]] = []
-    plain = model.generate
-
-    def watched(**options):
-        seen.append((*options["input_ids"].shape, options["max_new_tokens"]))
-        return plain(**options)
-
-    monkeypatch.setattr(model, "generate", watched)
-    engine(model, tokenizer, batch_size=2).warm_up(requests, tokens=3)
-    engine(model, tokenizer, batch_size=9, max_new_tokens=5).warm_up(requests)
-    widths = [len(request.token_ids) for request in requests]
-    assert seen == [(2, max(widths), 3), (1, min(widths), 3), (7, max(widths), 5)]
-
-
-def test_warm_up_leaves_a_lack_of_memory_to_the_generation(model, tokenizer, requests, monkeypatch):
-    def full(**_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    made = engine(model, tokenizer)
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "generate", full)
-        made.warm_up(requests)
-    assert texts(made.generate(requests)) == texts(engine(model, tokenizer).generate(requests))
 
 
 def test_a_fixed_length_is_kept_whatever_the_model_says_and_can_be_lifted_again(model, tokenizer, requests):
