@@ -19,7 +19,7 @@ from gainwatt.energy.load import cpu_load, gpu_load
 from gainwatt.energy.nvml import open_nvml
 from gainwatt.energy.verdict import findings, headline
 
-from .conftest import UUID_A, FakeGpus, constant
+from .conftest import UUID_A, FakeGpus, VirtualLoop, constant
 
 Fake = Callable[..., FakeGpus]
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,6 +207,27 @@ def test_sampler_findings(fake_gpus: Fake) -> None:
     assert any("got no time" in text for text in texts)
     assert any("samples a second" in text for text in texts) == (not gpus.record)
     assert any("persistence mode is off" in text for text in texts)
+
+
+def test_share_of_a_core_in_each_window(fake_gpus: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus, cost_s = fake_gpus(constant(200.0)), 0.002
+    begin = gpus.runtime.start_loop
+
+    def costly(poll: Callable[[], None], period_s: float) -> VirtualLoop:
+        def round_() -> None:
+            poll()
+            if gpus.runtime.loop is not None:
+                gpus.runtime.loop.cpu_s += cost_s
+
+        return begin(round_, period_s)
+
+    monkeypatch.setattr(gpus.runtime, "start_loop", costly)
+    meter = gpus.meter(idle_s=1.0)
+    shares = run_windows(meter, 12.0, 12.0, lambda: gpus.runtime.sleep)
+    assert meter.sampler is not None
+    expected = cost_s / meter.sampler.period_s
+    assert shares == {"idle": pytest.approx(expected, rel=0.02), "busy": pytest.approx(expected, rel=0.02)}
+    assert meter.summary()["sampling"]["sampler_cpu_share"] == pytest.approx(expected, rel=0.1)
 
 
 def test_headline_of_a_lost_board(fake_gpus: Fake) -> None:

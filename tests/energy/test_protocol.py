@@ -86,8 +86,8 @@ def test_an_arm_that_fails_stops_the_meter(fake_gpus: Fake) -> None:
     assert meter.state == "stopped"
 
 
-def window(work: float, gross: float | None) -> Window:
-    return Window("a", 0, 1, work, 5.0, gross, None, None, None, ())
+def window(work: float, gross: float | None, seconds: float = 5.0) -> Window:
+    return Window("a", 0, 1, work, seconds, gross, None, None, None, ())
 
 
 def test_gates_show_what_fails_and_drop_nothing() -> None:
@@ -95,6 +95,12 @@ def test_gates_show_what_fails_and_drop_nothing() -> None:
     passed = {gate.name: gate.passed for gate in result.gates}
     assert passed == {"throughput": False, "power": False, "length": True, "repeats": False}
     assert result.throughput.n == 3
+
+
+@pytest.mark.parametrize(("shortest_s", "count", "length", "repeats"), [(5.0, 5, True, True), (4.9, 4, False, False)])
+def test_gates_of_length_and_number(shortest_s: float, count: int, length: bool, repeats: bool) -> None:
+    result = evaluate("a", [window(100.0, 500.0, shortest_s), *(window(100.0, 500.0, 9.0) for _ in range(count - 1))])
+    assert {gate.name: gate.passed for gate in result.gates[2:]} == {"length": length, "repeats": repeats}
 
 
 def test_windows_without_energy_leave_energy_null() -> None:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Callable
 
 import pytest
 
 from gainwatt.energy import cuda_synchronize
+
+from .conftest import FakeGpus, constant
 
 
 def fake_torch(devices: dict[int, int], initialized: bool = True) -> tuple[types.SimpleNamespace, list[object]]:
@@ -41,3 +44,20 @@ def test_makes_no_context_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delitem(sys.modules, "torch")
     cuda_synchronize()
     assert "torch" not in sys.modules
+
+
+@pytest.mark.parametrize("short_ok", [True, False])
+def test_a_phase_holds_the_work_that_was_queued_in_it(fake_gpus: Callable[..., FakeGpus], short_ok: bool) -> None:
+    gpus = fake_gpus(constant(300.0))
+    queued: list[float] = []
+    meter = gpus.meter(synchronize=lambda: gpus.runtime.sleep(queued.pop()) if queued else None)
+    meter.start()
+    queued.append(1.0)
+    with meter.phase("work", short_ok=short_ok):
+        queued.append(2.0)
+    queued.append(3.0)
+    meter.stop()
+    (phase,) = meter.phases()
+    assert phase["seconds"] == pytest.approx(2.0, abs=0.01)
+    assert phase["energy"]["gross_j"] == pytest.approx(600.0, rel=0.01)
+    assert meter.summary()["window_s"] == pytest.approx(6.0, abs=0.3)
