@@ -191,3 +191,20 @@ def test_a_zone_that_stands_has_no_energy_and_says_why(
     assert meter.summary()["gross_j"] is None
     assert meter.summary()["by_boundary"]["gpu_board"]["gross_j"] == board["gross_j"]
     assert meter.phases()[0]["energy"]["devices"][1]["gross_j"] is None
+
+
+def test_a_package_is_read_at_the_edge_and_not_behind_the_slow_counters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_gpus: Callable[..., FakeGpus]
+) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    board = [(0.0, 100.0), (500.0, 100.0)]
+    gpus = fake_gpus(board, board)
+    monkeypatch.setattr(rapl.os, "pread", lambda *_: str(int(2e7 * gpus.runtime.now())).encode())
+    meter = gpus.meter(rapl=True, rapl_root=tmp_path)
+    meter.start()
+    with meter.phase("work", short_ok=False):
+        gpus.runtime.sleep(1.0)
+    meter.stop()
+    (phase,) = meter.phases()
+    # Each reading of a board's counter takes 2.5 ms, 0.05 J of the package.
+    assert phase["energy"]["devices"][2]["gross_j"] == pytest.approx(20.0 * phase["seconds"], abs=0.01)
