@@ -51,6 +51,21 @@ def test_bits_per_weight_are_those_of_the_formats():
     assert get_scheme("gguf-q2_k").bits_per_weight == 2.625
 
 
+def test_what_each_name_asks_of_its_tool():
+    """The settings by which published numbers of these schemes were made; a checkpoint's record repeats them."""
+    asked = {name: dict(scheme.options) for name, scheme in SCHEMES.items()}
+    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    assert asked["bnb-nf4"] == four_bit
+    assert asked["bnb-nf4-single"] == four_bit | {"bnb_4bit_use_double_quant": False}
+    assert asked["bnb-fp4"] == four_bit | {"bnb_4bit_quant_type": "fp4"}
+    assert asked["bnb-int8"] == {"load_in_8bit": True, "llm_int8_threshold": 6.0}
+    assert asked["bnb-int8-pure"] == {"load_in_8bit": True, "llm_int8_threshold": 0.0}
+    assert asked["awq-w4g128"]["scheme"] == "W4A16_ASYM"
+    autoawq = {"w_bit": 4, "q_group_size": 128, "zero_point": True, "version": "GEMM"}
+    assert asked["awq-w4g128-autoawq"] == autoawq
+    assert (asked["gptq-w4g128"]["scheme"], asked["fp8"]["scheme"]) == ("W4A16", "FP8_DYNAMIC")
+
+
 def test_needs_only_the_standard_library():
     code = "import sys, gainwatt.schemes; print([m for m in ('torch', 'pydantic', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
