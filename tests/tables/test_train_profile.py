@@ -46,6 +46,19 @@ def test_one_row_for_each_type_of_the_base(results):
         assert row["peak_allocated_update_mib"] == 1100.0
 
 
+def test_what_holding_the_board_costs_is_told_apart(results):
+    for record in train_profile.records(results).values():
+        record["energy"]["devices"] = [{"idle_before_w": 10.0, "idle_after_w": 30.0}]
+    for row in train_profile.train_profile(results):
+        assert row["above_loaded_idle_j_per_step"] == pytest.approx(10 * row["step_s_mean"])
+        assert row["above_loaded_idle_null_reason"] is None
+    for record in train_profile.records(results).values():
+        record["energy"]["devices"] = []
+    for row in train_profile.train_profile(results):
+        assert row["above_loaded_idle_j_per_step"] is None
+        assert row["above_loaded_idle_null_reason"] == "idle power after the work was not measured"
+
+
 def test_the_published_rows_stand_in_their_order_beside_ours(results):
     rows = train_profile.beside_published(results)
     assert [row["metric"].partition(" (")[0] for row in rows[::2]] == list(PUBLISHED)

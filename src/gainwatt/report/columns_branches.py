@@ -37,6 +37,7 @@ COLUMNS = (
     _c("net_j_per_rollout", "net", "number", "J"),
     _c("gross_j_per_step_low", "interval", "number", "J", high="gross_j_per_step_high"),
     _c("net_j_per_step", "net", "number", "J"),
+    _c("above_loaded_idle_j_per_step", "above loaded idle", "number", "J", "without what holding the GPU costs"),
     _c("long_tail_rate", "long tail", "share", text="rollouts above the threshold, counted to the first end token"),
     _c("long_tail_low_rate", "interval", "share", high="long_tail_high_rate"),
     _c("idle_slot_rate", "idle slots", "share", text="slots x steps in which an ended completion waits for others"),

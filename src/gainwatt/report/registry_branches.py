@@ -140,8 +140,8 @@ TABLES: tuple[TableSpec, ...] = (
         ("scheme", "status", "steps_ok", "oom_count", "rollout_s_mean", "rollout_s_mean_low", "rollout_s_p95",
          "rollouts_per_min", "update_s_mean", "step_s_mean", "peak_allocated_step_mib", "peak_rss_step_mib",
          "mean_rollout_w", "mean_update_w", "gross_j_per_rollout", "gross_j_per_rollout_low", "net_j_per_rollout",
-         "gross_j_per_step", "gross_j_per_step_low", "net_j_per_step", "long_tail_rate", "long_tail_low_rate",
-         "idle_slot_rate", "null_reason"),
+         "gross_j_per_step", "gross_j_per_step_low", "net_j_per_step", "above_loaded_idle_j_per_step",
+         "long_tail_rate", "long_tail_low_rate", "idle_slot_rate", "null_reason"),
         stages=("profile_training",), optional=True, empty="No profile of GRPO steps has been made yet.",
     ),
     TableSpec(

@@ -72,7 +72,7 @@ def per_correct_answer(results: Results) -> list[Row]:
 def _cost_row(results: Results, cell: Cell, record: Record) -> Row:
     metrics, correct = record["metrics"], record["metrics"]["correct"]
     gross, net, reason = generation_energy(record)
-    above, no_above = above_loaded_idle(record, gross, "generate")
+    above, no_above = above_loaded_idle(record, gross, phase_energy(record, "generate")[2])
     cost = results.study.cost
     rent = None if cost.machine_usd_per_h is None else metrics["generate_s"] / 3600 * cost.machine_usd_per_h
     totals = {
@@ -118,14 +118,14 @@ def idle_w(record: Record, when: str) -> float | None:
     return sum(watts) if watts and None not in watts else None
 
 
-def above_loaded_idle(record: Record, gross: float | None, path: str) -> tuple[float | None, str | None]:
-    """Joules of a phase above what its devices draw with all loaded and nothing to do, or None with the reason."""
+def above_loaded_idle(record: Record, gross: float | None, seconds: float) -> tuple[float | None, str | None]:
+    """Joules of `seconds` above what the devices draw with all loaded and nothing to do, or None with the reason."""
     loaded = idle_w(record, "after")
     if gross is None:
         return None, "gross_j is null"
     if loaded is None:
         return None, "idle power after the work was not measured"
-    above = gross - loaded * phase_energy(record, path)[2]
+    above = gross - loaded * seconds
     return (above, None) if above >= 0 else (None, "the work drew less than the idle power after it")
 
 
