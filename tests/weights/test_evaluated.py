@@ -9,6 +9,7 @@ import torch
 
 from gainwatt.errors import InputError
 from gainwatt.weights.evaluated import CHANGES, Side, compare
+from gainwatt.weights.rescaled import Norms
 from gainwatt.weights.select import matrices
 
 from .naive import checkpoint, heavy
@@ -119,6 +120,16 @@ def test_folded_scales_are_found_again(tmp_path: Path, model_type: str, norm_nam
         exact = ((codes * scales) / outer[0] / outer[1][:, None] - w).square().sum() / w.square().sum()
         assert row["relative_mse"] == pytest.approx(float(exact), rel=0.02)
     assert 0.005 < pooled["relative_mse"] < 0.2
+
+
+def test_each_matrix_is_rescaled_by_the_norm_that_feeds_it() -> None:
+    names = ("input_layernorm", "post_attention_layernorm")
+    ratios = {f"{LAYER}.{norm}": torch.full((64,), 2.0 + i) for i, norm in enumerate(names)}
+    modules = {"self_attn.q_proj": 2.0, "self_attn.k_proj": 2.0, "self_attn.v_proj": 2.0, "self_attn.o_proj": None}
+    modules |= {"mlp.gate_proj": 3.0, "mlp.up_proj": 3.0, "mlp.down_proj": None}
+    for module, expected in modules.items():
+        exact = Norms(ratios)._exact(f"{LAYER}.{module}")
+        assert (None if exact is None else float(exact[0])) == expected, module
 
 
 def test_checkpoints_that_do_not_belong_together(tmp_path: Path) -> None:
