@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ class Scripted:
 
 
 def loaded(arm: Arm) -> LoadedArm:
-    checkpoint = Checkpoint("base", arm.scheme, None, "sha", {"model.safetensors": {"bytes": 988_000_000}}, None, {})  # type: ignore[arg-type]
+    checkpoint = Checkpoint(
+        "base", arm.scheme, Path("nowhere"), "sha", {"model.safetensors": {"bytes": 988_000_000}}, None, {}
+    )
     return LoadedArm(arm, None, checkpoint, SHAPE, None, "fp16", 1.0, 988_000_000, 950.0, 1000.0, 950.0)
 
 
