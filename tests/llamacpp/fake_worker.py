@@ -42,6 +42,7 @@ def main() -> None:
             if spec["backend"] == "gpu":
                 print(json.dumps({"error": "unavailable", "reason": "no GPU"}), flush=True)
                 continue
+            time.sleep(0.01)
             facts = {"weight_bytes": 1000, "layers": 2, "parameters": 2000}
             print(json.dumps({"load_s": 0.01, "facts": facts, "peak_rss_mib": 5.0}), flush=True)
         elif request["do"] == "bandwidth":

@@ -99,10 +99,12 @@ def test_joules_of_an_arm_are_those_of_the_whole_boundary(study, monkeypatch):
     assert run(options) == 0
     record = read_record(records(study) / "cpu.json")
     for row in parquet.read_table(records(study) / "cpu.windows.parquet").to_pylist():
-        assert row["gross_j"] == pytest.approx(65.0 * row["seconds"], rel=0.1)
-        assert row["cpu_package_gross_j"] == pytest.approx(60.0 * row["seconds"], rel=0.1)
+        # Clock and counter are read one after the other: on a busy machine a few milliseconds apart.
+        assert row["gross_j"] == pytest.approx(65.0 * row["seconds"], abs=65.0 * 0.005)
+        assert row["cpu_package_gross_j"] == pytest.approx(60.0 * row["seconds"], abs=60.0 * 0.005)
+        assert row["gross_j"] == pytest.approx(row["cpu_package_gross_j"] * 65 / 60, abs=65.0 * 0.005)
         assert row["gpu_board_gross_j"] is None
-    assert record["metrics"]["sd_mean_w"] == pytest.approx(65.0, rel=0.1)
+    assert record["metrics"]["sd_mean_w"] == pytest.approx(65.0, rel=0.3)
     assert record["metrics"]["sd_own_device_j_per_token"] > 0
     # idle_s is 0 in this study: there is no idle power, and so no net energy.
     assert "idle" in record["null_reasons"]["sd_net_j_per_request"]
