@@ -18,7 +18,7 @@ RECORD = ("kind", "schema_version", "stage", "study", "cell", "status", "reason"
 ITEM = ("index", "prompt_sha256", "gold", "text", "answer", "correct", "tokens", "finish_reason")
 CALL = ("arm", "batch", "order", "call")
 STEP = ("step", "reward", "loss", "prompt_indices", "completion_tokens_mean")
-PROFILED = ("step", "warmup", "status", "reward", "loss", "prompt_indices", "completion_tokens", "idle_slot_steps")
+PROFILED = ("step", "status", "reward", "loss", "prompt_indices", "completion_tokens", "idle_slot_steps")
 KEPT = {
     "evaluate_gsm8k": ITEM,
     "train_grpo": STEP,
