@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from engines_judge import SLICES, judge, write
+from shapes import SHAPES, qwen2_config
 
 from gainwatt.engines.base import Request
 from gainwatt.engines.processes import end_with_parent
@@ -49,10 +50,6 @@ from gainwatt.study import Study, load_study
 from gainwatt.study.evaluation import Vllm
 
 ROOT = Path(__file__).parents[1]
-SHAPES = {
-    "qwen2.5-1.5b": {"hidden": 1536, "intermediate": 8960, "layers": 28, "heads": 12, "kv_heads": 2, "vocab": 151936},
-    "tiny": {"hidden": 256, "intermediate": 512, "layers": 4, "heads": 4, "kv_heads": 2, "vocab": 8192},
-}
 
 
 @dataclass
@@ -114,7 +111,7 @@ def make_checkpoint(folder: Path, shape: dict[str, int], max_tokens: int) -> Non
     import torch
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, decoders, models
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
     words = {"<unk>": 0, "<|im_end|>": 1} | {f" w{i}": i for i in range(2, shape["vocab"])}
     made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # noqa: S106 - not a password
@@ -122,11 +119,7 @@ def make_checkpoint(folder: Path, shape: dict[str, int], max_tokens: int) -> Non
     special = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "unk_token": "<unk>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, chat_template="{{ messages[0]['content'] }}", **special)
     tokenizer.save_pretrained(folder)
-    config = Qwen2Config(
-        vocab_size=shape["vocab"], hidden_size=shape["hidden"], intermediate_size=shape["intermediate"],
-        num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"], num_key_value_heads=shape["kv_heads"],
-        max_position_embeddings=max_tokens, tie_word_embeddings=True, dtype=torch.bfloat16,
-    )  # fmt: skip
+    config = qwen2_config(shape, max_tokens=max_tokens, dtype=torch.bfloat16)
     config.architectures = ["Qwen2ForCausalLM"]
     config.save_pretrained(folder)
     with torch.device("meta"):

@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from shapes import qwen2_config
+
 from gainwatt.heads.modules import find_heads
 from gainwatt.heads.read import HeadReader
 from gainwatt.oom import is_out_of_memory
@@ -39,13 +41,9 @@ MIB = 2**20
 def make(args: argparse.Namespace, device: str, dtype: Any) -> Any:
     """A model of random weights on `device`."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
-    config = Qwen2Config(
-        vocab_size=args.vocab, hidden_size=args.hidden, intermediate_size=args.intermediate,
-        num_hidden_layers=args.layers, num_attention_heads=args.heads, num_key_value_heads=args.kv_heads,
-        max_position_embeddings=max(args.tokens), tie_word_embeddings=True,
-    )  # fmt: skip
+    config = qwen2_config(vars(args), max_tokens=max(args.tokens))
     torch.manual_seed(0)
     with torch.device(device):
         model = Qwen2ForCausalLM(config).to(dtype)

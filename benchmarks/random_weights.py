@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shapes import SHAPES, qwen2_config
+
 from gainwatt.atomic import atomic_folder, write_json
 from gainwatt.checkpoint import read_manifest, write_manifest
 from gainwatt.embedded.tokenizer import train_tokenizer
@@ -29,11 +31,6 @@ from gainwatt.quantization.make import make
 from gainwatt.schemes import Scheme, get_scheme
 from gainwatt.study import Layout, Study, load_study, variants
 
-SHAPES = {  # layers, hidden, intermediate, heads, key-value heads, vocabulary
-    "qwen2.5-0.5b": (24, 896, 4864, 14, 2, 151936),
-    "qwen2.5-1.5b": (28, 1536, 8960, 12, 2, 151936),
-    "tiny": (2, 256, 512, 4, 2, 1024),
-}
 MOVED = 1.25e-4
 OUTLIERS, OUTLIER = 6, 20.0
 GROUP = 128
@@ -44,16 +41,11 @@ AUTOAWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 def make_dense(study: Study, layout: Layout, shape: str, *, outliers: bool) -> None:
     """The base and the trained variants in bf16."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
-    layers, hidden, inner, heads, kv_heads, vocabulary = SHAPES[shape]
     tokenizer = train_tokenizer([TEXT], 400)
-    config = Qwen2Config(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=4096,
-        tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-    )  # fmt: skip
+    tokens = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    config = qwen2_config(SHAPES[shape], max_tokens=4096, **tokens)
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = Qwen2ForCausalLM(config)

@@ -20,7 +20,9 @@ STUDIES = sorted((ROOT / "config" / "h200").glob("*.yaml"))
 def script():
     spec = importlib.util.spec_from_file_location("random_weights", ROOT / "benchmarks" / "random_weights.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))  # as when the script is started
+        spec.loader.exec_module(module)
     return module
 
 

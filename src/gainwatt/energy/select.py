@@ -54,7 +54,7 @@ def resolve(environ: Mapping[str, str], gpus: Sequence[GpuEntry]) -> Selection:
     for entry in entries:
         gpu, why = _find(entry, gpus)
         if gpu is None:
-            selection.reason = _ending(f'{variable}="{value}"', entry, why, bool(selection.indices))
+            selection.reason = _ending(variable, value, entry, why, bool(selection.indices))
             break
         name = gpu.uuid if not entry.startswith("MIG-") else entry
         if name in named:
@@ -104,11 +104,11 @@ def _same(uuid: str, prefix: str) -> bool:
     return uuid.lower().startswith(prefix.lower())
 
 
-def _ending(setting: str, entry: str, why: str, some: bool) -> str:
+def _ending(variable: str, value: str, entry: str, why: str, some: bool) -> str:
+    setting = f'{variable}="{value}"'
     if some:
         return f'{setting} ends at "{entry}": {why}'
-    variable, _, value = setting.partition("=")
-    if not value.strip('" '):
+    if not value.strip():
         return f"{variable} is empty: this process may use no GPU"
     if entry == "NoDevFiles":
         return f"{setting}: Slurm gave this job no GPU"

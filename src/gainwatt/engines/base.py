@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from gainwatt.errors import GainwattError
 
 FLUSH_S = 1.0
+"""Finished answers are handed out this often: a kill loses no more, and nothing waits for the disk."""
 
 
 class EngineError(GainwattError):

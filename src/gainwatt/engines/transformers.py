@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from gainwatt.batches import first_and_last
+from gainwatt.batches import warm_up
 from gainwatt.engines.base import (
     Completion,
     EngineError,
@@ -75,24 +75,19 @@ class TransformersEngine:
     def warm_up(self, requests: Sequence[Request], tokens: int = WARM_UP_TOKENS) -> None:
         """Generate a few tokens for the batches that `generate` begins and ends with: kernels are chosen by shape.
 
-        Never more tokens than an answer may have: the context was checked for that many. A batch that does not fit is
-        left to `generate`, which halves it and says so. What the allocator has kept stays: `generate` would have to ask
-        the driver for it again.
+        Never more tokens than an answer may have: the context was checked for that many.
         """
-        import torch
-
         from gainwatt.modeling import reset_peak_memory
 
-        for batch in first_and_last(longest_first(requests), self.batch_size or 1):
-            try:
-                self._generated(batch, max_new_tokens=min(tokens, self.max_new_tokens))
-                continue
-            except Exception as error:
-                if _gpu_failed(error):
-                    raise _dead(error) from error
-                if not is_out_of_memory(error):
-                    raise
-            torch.cuda.empty_cache()
+        most = min(tokens, self.max_new_tokens)
+        try:
+            warm_up(
+                lambda batch: self._generated(batch, max_new_tokens=most), longest_first(requests), self.batch_size or 1
+            )
+        except Exception as error:
+            if _gpu_failed(error):
+                raise _dead(error) from error
+            raise
         reset_peak_memory()
         self._after_load_mib = self._allocated_mib()
 

@@ -28,7 +28,6 @@ from gainwatt.engines.processes import alive, descendants, stop
 from gainwatt.errors import InputError, UnavailableError
 from gainwatt.study.evaluation import Vllm
 
-"""Finished answers are handed out this often: a kill loses no more, and nothing waits for the disk."""
 WATCH_S = 1.0
 SCORED_AT_ONCE = 256
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

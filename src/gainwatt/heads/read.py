@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gainwatt.batches import first_and_last
+from gainwatt.batches import warm_up
 from gainwatt.heads.modules import HeadLayer
 from gainwatt.oom import is_out_of_memory
 
@@ -36,13 +36,9 @@ class HeadReader:
         self.events: list[str] = []
 
     def warm_up(self, sequences: Mapping[int, Sequence[int]]) -> None:
-        """Read the batches with which `read` begins and ends, and forget them; one that does not fit is left to it."""
-        for batch in first_and_last(_longest_first(sequences), self.batch_size):
-            try:
-                self._batch([sequences[index] for index in batch])
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
+        """Read the batches with which `read` begins and ends, and forget them."""
+        rows = [sequences[index] for index in _longest_first(sequences)]
+        warm_up(self._batch, rows, self.batch_size)
 
     def read(self, sequences: Mapping[int, Sequence[int]]) -> Iterator[tuple[dict[int, NDArray[np.float32]], float]]:
         """Yield, batch by batch, an array of shape (tokens, heads of all layers) by prompt, and the seconds.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gainwatt.batches import first_and_last
+from gainwatt.batches import warm_up
 from gainwatt.oom import is_out_of_memory
 from gainwatt.perplexity.windows import Encoded, Window
 
@@ -24,20 +24,8 @@ class Scorer:
         self.events: list[str] = []
 
     def warm_up(self, windows: Sequence[Window]) -> None:
-        """Score the batches with which `score` begins and ends, and forget the result.
-
-        One that does not fit is left to `score`, which halves it and says so.
-        """
-        import torch
-
-        for batch in first_and_last(_longest_first(windows), self.batch_size):
-            try:
-                self._batch(batch)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        """Score the batches with which `score` begins and ends, and forget the result."""
+        warm_up(self._batch, _longest_first(windows), self.batch_size)
 
     def score(self, windows: Sequence[Window]) -> Iterator[tuple[dict[int, float], float]]:
         """Yield, batch by batch, the sum in nats by window index, and the seconds; longest windows first."""

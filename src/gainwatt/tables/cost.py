@@ -58,7 +58,7 @@ def per_correct_answer(results: Results) -> list[Row]:
     they say nothing about how much a second run of the same cell would differ.
 
     Net joules subtract the power of a board at rest, before this process held it, and so contain what holding it costs
-    (an H200: 81 W at rest, 121 to 129 W held). Joules above loaded idle subtract the power after the work, with the
+    (an H200: 82 W at rest, 128 to 131 W held). Joules above loaded idle subtract the power after the work, with the
     model still loaded: what the work itself costs.
     """
     rows = []
