@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,12 @@ def _git() -> dict[str, Any]:
 
     changed = ask("status", "--porcelain", "--untracked-files=no", "--", ":/")
     return {"commit": ask("rev-parse", "HEAD"), "changed": None if changed is None else bool(changed)}
+
+
+def gpus_of(environment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The GPUs that an environment lists; none where it has the reason instead why they could not be listed."""
+    found = environment.get("gpus")
+    return found if isinstance(found, list) else []
 
 
 def _gpus() -> list[dict[str, Any]] | str:

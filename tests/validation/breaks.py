@@ -136,3 +136,14 @@ def infinite(study):
     """JSON readers turn 1e999 into infinity without a word."""
     path = Layout.of(study).record(*EVAL)
     path.write_text(path.read_text("utf-8").replace('"accuracy": ', '"load_s": 1e999, "accuracy": ', 1), "utf-8")
+
+
+def on_a_processor(**metrics):
+    """Every record of a machine without NVML, and more numbers in one."""
+
+    def damage(study):
+        for path in (Layout.of(study).results / "records").glob("*/*.json"):
+            edit(study, path.parent.name, path.stem, lambda r: r["environment"].update(gpus="NVML: not found"))
+        changes(EVAL, metrics=metrics)(study)
+
+    return damage

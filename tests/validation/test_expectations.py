@@ -27,6 +27,7 @@ from .breaks import (
     lose,
     manifest_of_another,
     older,
+    on_a_processor,
     rename,
     repeats,
     rewrite,
@@ -171,6 +172,7 @@ def test_every_expectation_is_broken_by_some_record_here():
     [
         gate(True),
         changes(EVAL, metrics={"first_batch_step_ms": 20.0, "second_batch_step_ms": 15.0}),
+        on_a_processor(first_batch_step_ms=100.0, second_batch_step_ms=15.0),
         repeats([20.0, 20.01, 20.02]),
         changes(EVAL, metrics={"resumed_items": 5, "generate_s": 20.0, "throughput_tok_s": 10.0}),
         board(counter_j=None, integral_j=None, mean_w=None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gainwatt.environment import gpus_of
 from gainwatt.figures import style
 from gainwatt.record import Record
 from gainwatt.tables.results import Results, read_sidecar
@@ -89,8 +90,8 @@ def _label(record: Record, name: str) -> str:
 
 def _limit(axes: Any, record: Record, peak: float) -> None:
     """The boards' power limit, as a line where it is near and in words where it is far."""
-    gpus = record["environment"].get("gpus")
-    limits = {gpu.get("power_limit_w") for gpu in gpus} - {None} if isinstance(gpus, list) else set()
+    told = (gpu.get("power_limit_w") for gpu in gpus_of(record["environment"]))
+    limits = {watts for watts in told if watts is not None}
     if len(limits) != 1:
         return
     (limit,) = limits

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.comparison.sides import read_side
+from gainwatt.environment import gpus_of
 from gainwatt.errors import InputError
 from gainwatt.record import Record
 from gainwatt.validation.environments import facts
@@ -38,14 +39,14 @@ def hardware(record: Record) -> dict[str, Any]:
     From the environment block alone, so that a record whose meter failed is of the same machine as the others.
     """
     environment = record["environment"]
-    gpus = environment.get("gpus")
+    gpus = gpus_of(environment)
     found: dict[str, Any] = {"CPU": environment.get("cpu"), "CPU cores": environment.get("cpu_cores")}
-    if isinstance(gpus, list) and gpus:
+    if gpus:
         found["GPU model"] = "+".join(sorted({str(gpu.get("name")) for gpu in gpus}))
         found["number of GPUs"] = len(gpus)
         limits = sorted({float(gpu["power_limit_w"]) for gpu in gpus if gpu.get("power_limit_w") is not None})
         found["power limit"] = " and ".join(f"{limit:g} W" for limit in limits)
-    elif gpus is not None:
+    elif environment.get("gpus") is not None:
         found["GPU model"] = NO_GPU
     return {name: found[name] for name in _HARDWARE if found.get(name) not in (None, "")}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gainwatt.atomic import write_json
+from gainwatt.environment import gpus_of
 from gainwatt.errors import GainwattError
 from gainwatt.limits import DeviceLimits, ModelShape, decode_roof, decode_roof_tok_s, prefill_roof_tok_s, regime, share
 from gainwatt.serving.energy import Numbers
@@ -103,8 +104,8 @@ class Roofs:
 
 def machine_name(environment: dict[str, Any]) -> str:
     """What limits belong to: the GPUs with driver and power limit, else the CPU and its threads."""
-    gpus = environment.get("gpus")
-    if isinstance(gpus, list) and gpus:
+    gpus = gpus_of(environment)
+    if gpus:
         return json.dumps(
             [
                 environment.get("visible_devices"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from gainwatt.environment import gpus_of
 from gainwatt.profiling.ratios import QUANTITIES, RatioOf, paired
 from gainwatt.record import Record
 from gainwatt.study.profiling_cells import STAGE, Group, groups
@@ -257,8 +258,7 @@ def section(results: Results, tables: dict[str, list[Row]]) -> str:
 
 
 def _machine(record: Record) -> str:
-    gpus = record["environment"].get("gpus")
-    names = sorted({str(gpu["name"]) for gpu in gpus}) if isinstance(gpus, list) else []
+    names = sorted({str(gpu["name"]) for gpu in gpus_of(record["environment"])})
     return ", ".join(names) or str(record["environment"].get("cpu") or "unknown machine")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gainwatt.environment import gpus_of
 from gainwatt.record import Record
 from gainwatt.validation.collected import Collected
 from gainwatt.validation.expectation import Problem, each_record, number, off
@@ -47,7 +48,7 @@ def generation_time(study: Collected, record: Record) -> Iterator[Problem]:
 def warm_start_of_generation(study: Collected, record: Record) -> Iterator[Problem]:
     """The first batch was not much slower than the second: else a cold GPU is part of the seconds and the joules."""
     first, second = _given(record["metrics"], "first_batch_step_ms", "second_batch_step_ms")
-    on_gpu = bool(record["environment"].get("gpus"))  # a processor has no kernels to load, and others to serve
+    on_gpu = gpus_of(record["environment"])  # a processor has no kernels to load, and others to serve
     if on_gpu and first is not None and second is not None and first > _COLD * second:
         what = f"a step of the first batch took {first:.1f} ms, of the second {second:.1f} ms: the GPU was cold"
         yield Problem(what, f"its seconds and joules are too high; {_AGAIN}")
@@ -85,16 +86,14 @@ def gpu_memory(study: Collected, record: Record) -> Iterator[Problem]:
     # Quantizing reads its peak before the finished checkpoint is loaded for the smoke test.
     if record["stage"] != "quantize" and loaded is not None and peak is not None and peak < loaded:
         yield Problem(f"the peak of {peak:.1f} MiB is below the {loaded:.1f} MiB allocated after loading", _AGAIN)
-    there = _gpu_mib(record)
+    there = gpu_mib(record)
     if peak is not None and there is not None and peak > there:
         yield Problem(f"the peak of {peak:.0f} MiB is more than the {there:.0f} MiB of the machine's GPUs", _AGAIN)
 
 
-def _gpu_mib(record: Record) -> float | None:
-    gpus = record["environment"].get("gpus")
-    if not isinstance(gpus, list):
-        return None
-    sizes = [number(gpu.get("memory_mib")) for gpu in gpus]
+def gpu_mib(record: Record) -> float | None:
+    """Memory of all GPUs of the record's machine; None where it is not known."""
+    sizes = [number(gpu.get("memory_mib")) for gpu in gpus_of(record["environment"])]
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 

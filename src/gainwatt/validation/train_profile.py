@@ -13,6 +13,7 @@ from gainwatt.study.train_profile import STAGE
 from gainwatt.validation.collected import Collected
 from gainwatt.validation.expectation import Problem, each_record, number, off
 from gainwatt.validation.findings import ERROR, WARNING
+from gainwatt.validation.performance import gpu_mib
 
 FEW_STEPS = 5
 """The mean of fewer steps has an interval wider than most differences (Student's t: 2.8 standard errors at five)."""
@@ -71,7 +72,7 @@ def profiled_memory(study: Collected, record: Record) -> Iterator[Problem]:
     """No part of a step peaked below what the loaded model takes, or above the GPUs' memory."""
     metrics = record["metrics"]
     loaded = number(metrics.get("allocated_after_load_mib"))
-    there = _gpu_mib(record)
+    there = gpu_mib(record)
     for part in PARTS:
         peak = number(metrics.get(f"peak_allocated_{part}_mib"))
         if peak is not None and loaded is not None and peak < 0.99 * loaded:
@@ -79,12 +80,6 @@ def profiled_memory(study: Collected, record: Record) -> Iterator[Problem]:
             yield Problem(what, f"the peak was reset in between: {_AGAIN}")
         if peak is not None and there is not None and peak > there:
             yield Problem(f"the peak of {part} is {peak:.0f} MiB, the GPUs have {there:.0f} MiB", _AGAIN)
-
-
-def _gpu_mib(record: Record) -> float | None:
-    gpus = record["environment"].get("gpus")
-    sizes = [number(gpu.get("memory_mib")) for gpu in gpus] if isinstance(gpus, list) else []
-    return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
 @each_record(WARNING, source="the steps of the record", stages=(STAGE,), any_status=True)
